@@ -1,0 +1,3 @@
+//! Wigwag: a WebRTC signaling server that speaks MQTT.
+
+pub mod wire;

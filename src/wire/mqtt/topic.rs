@@ -1,0 +1,1 @@
+//! Topic names and filters (4.7): validity and matching.

@@ -2,7 +2,7 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use super::{PublishProperties, ReasonCode, UserProperties};
+use super::{PublishProperties, ReasonCode, SubscribeFilters, UnsubscribeFilters, UserProperties};
 
 /// The protocol that a CONNECT asked for; every later packet of the connection is read and written in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -194,6 +194,13 @@ pub struct SubscribeOptions {
     pub retain_handling: RetainHandling,
 }
 
+impl SubscribeOptions {
+    /// The QoS, and for the rest what 3.1.1 does.
+    pub const fn new(qos: QoS) -> Self {
+        Self { qos, no_local: false, retain_as_published: false, retain_handling: RetainHandling::SendAtSubscribe }
+    }
+}
+
 /// When retained messages are sent for a subscription (3.8.3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u8)]
@@ -202,13 +209,6 @@ pub enum RetainHandling {
     SendAtSubscribe = 0,
     SendIfNew = 1,
     DoNotSend = 2,
-}
-
-/// The checked payload of a SUBSCRIBE; iterating cannot fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SubscribeFilters<'a> {
-    pub(super) version: Version,
-    pub(super) bytes: &'a [u8],
 }
 
 /// SUBACK and UNSUBACK (3.9, 3.11).
@@ -228,12 +228,6 @@ pub struct Unsubscribe<'a> {
     pub user: UserProperties<'a>,
     /// At least one; every filter in it is valid.
     pub filters: UnsubscribeFilters<'a>,
-}
-
-/// The checked payload of an UNSUBSCRIBE; iterating cannot fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnsubscribeFilters<'a> {
-    pub(super) bytes: &'a [u8],
 }
 
 /// DISCONNECT (3.14).

@@ -1,4 +1,6 @@
-//! Reason codes (2.4).
+//! Reason codes (2.4), and which packet has which.
+
+use super::Version;
 
 /// One byte that says how it went; from 0x80 on it did not. In a 3.1.1 CONNACK or SUBACK the same type carries the
 /// return code of that version.
@@ -51,5 +53,56 @@ impl ReasonCode {
     /// From 0x80 on.
     pub const fn is_error(self) -> bool {
         self.0 >= 0x80
+    }
+
+    /// Those of a CONNACK ([MQTT-3.2.2-8]); in 3.1.1 the return codes 0–5 (3.2.2.3).
+    pub(super) const fn answers_connect(self, version: Version) -> bool {
+        match version {
+            Version::V311 => self.0 <= 5,
+            Version::V5 => matches!(
+                self.0,
+                0x00 | 0x80..=0x8A | 0x8C | 0x90 | 0x95 | 0x97 | 0x99 | 0x9A..=0x9D | 0x9F
+            ),
+        }
+    }
+
+    /// Those of PUBACK and PUBREC ([MQTT-3.4.2-1], [MQTT-3.5.2-1]).
+    pub(super) const fn answers_publish(self) -> bool {
+        matches!(self.0, 0x00 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99)
+    }
+
+    /// Those of PUBREL and PUBCOMP ([MQTT-3.6.2-1], [MQTT-3.7.2-1]).
+    pub(super) const fn answers_pubrec(self) -> bool {
+        matches!(self.0, 0x00 | 0x92)
+    }
+
+    /// Those of a SUBACK ([MQTT-3.9.3-2]).
+    pub(super) const fn answers_subscribe(self, version: Version) -> bool {
+        match version {
+            Version::V311 => matches!(self.0, 0x00..=0x02 | 0x80),
+            Version::V5 => {
+                matches!(self.0, 0x00..=0x02 | 0x80 | 0x83 | 0x87 | 0x8F | 0x91 | 0x97 | 0x9E | 0xA1 | 0xA2)
+            }
+        }
+    }
+
+    /// Those of an UNSUBACK ([MQTT-3.11.3-2]).
+    pub(super) const fn answers_unsubscribe(self) -> bool {
+        matches!(self.0, 0x00 | 0x11 | 0x80 | 0x83 | 0x87 | 0x8F | 0x91)
+    }
+
+    /// Those of a DISCONNECT, from either side ([MQTT-3.14.2-1]).
+    pub(super) const fn disconnects(self) -> bool {
+        self.client_disconnects() || matches!(self.0, 0x87 | 0x89 | 0x8B | 0x8D..=0x8F | 0x9A..=0xA2)
+    }
+
+    /// Those of a DISCONNECT that a client sends (3.14.2.1).
+    pub(super) const fn client_disconnects(self) -> bool {
+        matches!(self.0, 0x00 | 0x04 | 0x80..=0x83 | 0x90 | 0x93..=0x99)
+    }
+
+    /// Those of an AUTH, from either side ([MQTT-3.15.2-1]).
+    pub(super) const fn authenticates(self) -> bool {
+        matches!(self.0, 0x00 | 0x18 | 0x19)
     }
 }

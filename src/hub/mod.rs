@@ -1,0 +1,5 @@
+//! What happens between the connections of this process.
+
+pub mod index;
+pub mod retained;
+pub mod timers;

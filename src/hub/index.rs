@@ -14,7 +14,7 @@ mod level;
 mod level_map;
 mod members;
 #[cfg(test)]
-mod tests;
+pub(in crate::hub) mod tests;
 pub(in crate::hub) mod trie;
 
 use std::sync::atomic::{AtomicU32, Ordering};

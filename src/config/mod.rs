@@ -1,0 +1,166 @@
+//! Configuration: parse, don't validate. A [`Config`] that was loaded is a valid one; what is wrong with a
+//! configuration is reported whole, each complaint with its place, what was found there and what is allowed.
+//!
+//! Layers, each overriding the one before: defaults, the file (`broker.toml`), environment variables
+//! (`WIGWAG_SECTION__KEY`), command line flags. Where 0 stands for "none" or "automatic" in the file, the field is an
+//! [`Option`] and 0 is `None`. Who changes fields of a `Config` by hand keeps the ranges that they document.
+//!
+//! The layers are read by a few lines of our own over the `toml` crate's spanned values, without serde and the
+//! `config` crate: a derived `Deserialize` stops at the first error, and `config` drops line numbers where it merges.
+//!
+//! The first paragraph of a field's documentation, the comment above its key in `broker.toml` and its row in
+//! `docs/configuration.md` are one text in three places; a test compares them. A section is a struct with `Default`
+//! and a `read` that names each key, its kind and its range once.
+
+mod error;
+mod limits;
+mod listen;
+mod process;
+mod reader;
+mod value;
+
+use std::fmt;
+use std::path::Path;
+
+pub use error::{ConfigError, ConfigErrors, Origin, Problem};
+pub use limits::Limits;
+pub use listen::{HttpConfig, Identity, IdentityFiles, MqttConfig, TlsConfig};
+pub use process::{LogConfig, LogFormat, MetricsConfig, ServerConfig, SessionConfig, SysConfig};
+use reader::{Entry, Reader};
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Threads and shutdown.
+    pub server: ServerConfig,
+    /// HTTP and WebSocket listeners.
+    pub http: HttpConfig,
+    /// TCP listeners.
+    pub mqtt: MqttConfig,
+    /// Certificate.
+    pub tls: TlsConfig,
+    /// Bounds.
+    pub limits: Limits,
+    /// How long sessions and silent connections live.
+    pub session: SessionConfig,
+    /// `$SYS` topics.
+    pub sys: SysConfig,
+    /// Logs.
+    pub log: LogConfig,
+    /// Prometheus metrics.
+    pub metrics: MetricsConfig,
+}
+
+impl Config {
+    /// Defaults, overridden by the file if one is named, overridden by the environment.
+    ///
+    /// `environment` is usually [`std::env::vars`]; names that do not begin with `WIGWAG_` or have no `__` are ignored.
+    ///
+    /// # Errors
+    /// Everything that is wrong in any layer.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigErrors> {
+        Ok(Sources::new(file, environment)?.load()?.config)
+    }
+
+    /// Defaults, overridden by the text of a configuration file; errors call it `broker.toml`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn from_toml_str(text: &str) -> Result<Self, ConfigErrors> {
+        let mut sources = Sources::default();
+        sources.reader.file(Path::new("broker.toml"), text);
+        Ok(sources.load()?.config)
+    }
+}
+
+/// The layers of a configuration, for who wants more than [`Config::load`]: flags, and where each value came from.
+#[derive(Default)]
+pub struct Sources {
+    reader: Reader,
+    self_signed: bool,
+}
+
+impl Sources {
+    /// The file, if one is named, and the environment.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn new(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigErrors> {
+        let mut sources = Self::default();
+        if let Some(path) = file {
+            sources.reader.file(path, &error::read_file(path)?);
+        }
+        sources.reader.environment(environment.into_iter());
+        Ok(sources)
+    }
+
+    /// Sets `key` (`section.key`) from a flag of that name, as an environment variable would; lists comma separated.
+    pub fn flag(&mut self, key: &'static str, flag: &'static str, value: String) {
+        self.reader.flag(key, flag, value);
+    }
+
+    /// Serves TLS with a certificate made at start, instead of the files of `[tls]`; on `listen` if no
+    /// `http.tls_listen` is set.
+    pub fn self_signed(&mut self, flag: &'static str, listen: &str) {
+        self.self_signed = true;
+        if !self.reader.is_set("http", "tls_listen") {
+            self.reader.flag("http.tls_listen", flag, listen.into());
+        }
+    }
+
+    /// Reads all layers.
+    ///
+    /// # Errors
+    /// Everything that is wrong in any layer. If the file is not TOML at all, then just where it is not.
+    pub fn load(self) -> Result<Effective, ConfigErrors> {
+        let Self { mut reader, self_signed } = self;
+        reader.require_syntax()?;
+        let config = Config {
+            server: ServerConfig::read(&mut reader),
+            http: HttpConfig::read(&mut reader),
+            mqtt: MqttConfig::read(&mut reader),
+            tls: TlsConfig::read(&mut reader, self_signed),
+            limits: Limits::read(&mut reader),
+            session: SessionConfig::read(&mut reader),
+            sys: SysConfig::read(&mut reader),
+            log: LogConfig::read(&mut reader),
+            metrics: MetricsConfig::read(&mut reader),
+        };
+        listen::check(&mut reader, &config.http, &config.mqtt, &config.tls);
+        Ok(Effective { entries: reader.finish()?, config })
+    }
+}
+
+/// A configuration that knows where it came from. Displays as a `broker.toml` with every key, and the origin of each
+/// value that is not the default as a comment.
+#[derive(Debug, Clone)]
+pub struct Effective {
+    /// What is in effect.
+    pub config: Config,
+    entries: Vec<Entry>,
+}
+
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut section = "";
+        for entry in &self.entries {
+            if entry.section != section {
+                let gap = if section.is_empty() { "" } else { "\n" };
+                writeln!(f, "{gap}[{}]", entry.section)?;
+                section = entry.section;
+            }
+            write!(f, "{} = {}", entry.key, entry.value)?;
+            match &entry.origin {
+                Origin::Default => writeln!(f)?,
+                origin => writeln!(f, "  # {origin}")?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -28,6 +28,11 @@ use trie::{Slot, Trie};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriberId(pub u64);
 
+impl SubscriberId {
+    /// Publishes, and never subscribes.
+    pub const SERVER: Self = Self(0);
+}
+
 /// Subscriptions of type `S` by filter.
 pub struct Index<S> {
     filters: Trie<FilterNode<S>>,

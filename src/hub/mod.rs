@@ -1,5 +1,210 @@
-//! What happens between the connections of this process.
+//! What happens between connections in this process: who subscribed to what, what is retained, which sessions exist.
+//!
+//! The hub takes permits only. It is divided into shards by the first two levels of a topic, so that a room lives in
+//! one of them and a publish locks that one alone; filters with a wildcard in those levels lie apart. A message is
+//! queued in each receiver's session while the shard is locked, which keeps the order of each publisher and topic and
+//! puts retained messages before live ones; sockets are written afterwards ([`Dirty`]).
+//!
+//! Nothing is kept for a topic, filter, session or client id that nobody uses any more.
 
-pub mod index;
-pub mod retained;
-pub mod timers;
+mod clock;
+mod dirty;
+mod index;
+mod message;
+mod registry;
+mod retained;
+mod route;
+mod sys;
+mod timers;
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Mutex, RwLock};
+
+use clock::{Clock, Due};
+pub use dirty::Dirty;
+use index::Index;
+pub use index::SubscriberId;
+pub use message::{Message, Parts};
+pub use registry::{Connect, Connected, End, Will};
+use registry::Registry;
+use retained::Retained;
+pub use timers::{TimerKey, Timers};
+
+use crate::{
+    metrics::Metrics,
+    policy::Policy,
+    session::{QueueLimits, Session},
+    wire::mqtt::SubscribeOptions,
+};
+
+/// Bounds of everything that outlives a packet.
+#[derive(Debug, Clone, Copy)]
+pub struct HubLimits {
+    pub queue: QueueLimits,
+    /// Subscriptions of one session.
+    pub subscriptions: usize,
+    /// Sessions kept without a connection.
+    pub sessions: usize,
+    pub retained_messages: usize,
+    /// Bytes of topics, properties and payloads retained.
+    pub retained_bytes: usize,
+    /// How long a socket may refuse bytes.
+    pub write_timeout: Duration,
+    /// The longest time a session may outlive its connection.
+    pub expiry_max: Duration,
+}
+
+/// See the module.
+pub struct Hub {
+    pub(crate) limits: HubLimits,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) policy: Policy,
+    shards: Box<[Mutex<Shard>]>,
+    /// Filters whose first two levels hold a wildcard: they concern every shard.
+    wide: RwLock<Index<Subscription>>,
+    wide_len: AtomicUsize,
+    hasher: RandomState,
+    registry: Registry,
+    retained: RetainedUse,
+    clock: Clock,
+    started: Instant,
+    next_subscriber: AtomicU64,
+}
+
+#[derive(Default)]
+struct Shard {
+    index: Index<Subscription>,
+    retained: Retained<RetainedMessage>,
+}
+
+struct RetainedMessage {
+    message: Arc<Message>,
+    expiry: Option<TimerKey>,
+}
+
+#[derive(Default)]
+struct RetainedUse {
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// One session's interest in a filter.
+#[derive(Clone)]
+struct Subscription {
+    session: Arc<Session>,
+    options: SubscribeOptions,
+    id: Option<NonZeroU32>,
+}
+
+/// What the hub holds at present, in objects: all of it is zero again when everybody has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Held {
+    pub sessions: usize,
+    pub subscriptions: usize,
+    pub index_nodes: usize,
+    pub retained: usize,
+    pub retained_nodes: usize,
+    pub timers: usize,
+}
+
+const SHARDS: usize = 64;
+
+impl Hub {
+    pub fn new(limits: HubLimits, policy: Policy, metrics: Arc<Metrics>) -> Self {
+        Self {
+            limits,
+            metrics,
+            policy,
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            wide: RwLock::default(),
+            wide_len: AtomicUsize::new(0),
+            hasher: RandomState::new(),
+            registry: Registry::default(),
+            retained: RetainedUse::default(),
+            clock: Clock::default(),
+            started: Instant::now(),
+            next_subscriber: AtomicU64::new(1),
+        }
+    }
+
+    /// Counts what is held.
+    pub fn held(&self) -> Held {
+        let mut held = Held { sessions: self.registry.len(), timers: self.clock.len(), ..Held::default() };
+        let wide = self.wide.read();
+        held.subscriptions += wide.len();
+        held.index_nodes += wide.node_count();
+        drop(wide);
+        for shard in &self.shards {
+            let shard = shard.lock();
+            held.subscriptions += shard.index.len();
+            held.index_nodes += shard.index.node_count();
+            held.retained += shard.retained.len();
+            held.retained_nodes += shard.retained.node_count();
+        }
+        held
+    }
+
+    /// Sends what is due later; runs until it is dropped.
+    pub async fn drive(self: Arc<Self>) {
+        Clock::drive(self).await;
+    }
+
+    /// Milliseconds since the hub was made: a clock small enough to be kept for every connection.
+    pub fn millis(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started).as_millis() as u64
+    }
+
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Writes `control` (of the connection of that epoch) and what waits for a session, counts it, and has the
+    /// connection watched if it stalls.
+    pub fn flush(&self, session: &Arc<Session>, control: Option<(u32, &[u8])>, now: Instant) {
+        let flushed = session.flush(control, now);
+        let metrics = &self.metrics;
+        if flushed.messages > 0 {
+            metrics.messages_sent.increment(flushed.messages);
+            metrics.bytes_sent.increment(flushed.bytes);
+        }
+        if flushed.expired > 0 {
+            metrics.dropped_expired.increment(flushed.expired);
+        }
+        if flushed.oversize > 0 {
+            metrics.dropped_oversize.increment(flushed.oversize);
+        }
+        if flushed.newly_blocked {
+            let epoch = session.epoch();
+            let key = self.clock.at(now + self.limits.write_timeout, Due::Stuck(Arc::downgrade(session), epoch));
+            session.with_link(epoch, |link| link.stuck_watch = Some(key));
+        }
+    }
+
+    fn shard(&self, first_two_levels: &str) -> &Mutex<Shard> {
+        &self.shards[self.hasher.hash_one(first_two_levels) as usize % SHARDS]
+    }
+
+    fn new_subscriber(&self) -> SubscriberId {
+        SubscriberId(self.next_subscriber.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// The first two levels of a topic or filter.
+fn two_levels(topic: &str) -> &str {
+    let mut slashes = topic.bytes().enumerate().filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
+    slashes.nth(1).map_or(topic, |at| &topic[..at])
+}
+
+/// Whether a filter concerns more than one shard.
+fn is_wide(filter: &str) -> bool {
+    filter.split('/').take(2).any(|level| level == "+" || level == "#")
+}

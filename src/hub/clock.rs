@@ -1,0 +1,130 @@
+//! What happens later: sessions that expire, wills that were put off, connections that fall silent, retained messages
+//! that run out. One queue of deadlines for the process, one task that waits for the next of them.
+
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{Hub, TimerKey, Timers, registry::{SILENT, STUCK}};
+use crate::session::Session;
+
+/// Deadlines are met within this much, so that many fall together and wake the process once.
+const SLACK: Duration = Duration::from_millis(50);
+
+/// Something that is due. What concerns one connection carries its epoch and is void in a later one.
+pub(super) enum Due {
+    /// The session has been without a connection for as long as it may.
+    Expiry(Weak<Session>, u32),
+    /// The will delay interval has passed.
+    Will(Weak<Session>, u32),
+    /// Look when this client was last heard.
+    Silence(Weak<Session>, u32),
+    /// Look whether this socket still refuses bytes.
+    Stuck(Weak<Session>, u32),
+    /// The retained message of this topic runs out.
+    Retained(Box<str>),
+}
+
+#[derive(Default)]
+pub(super) struct Clock {
+    timers: Mutex<Timers<Due>>,
+    earlier: Notify,
+}
+
+impl Clock {
+    pub fn at(&self, when: Instant, due: Due) -> TimerKey {
+        let mut timers = self.timers.lock();
+        let first = timers.next().is_none_or(|next| when < next);
+        let key = timers.insert(when, due);
+        drop(timers);
+        if first {
+            self.earlier.notify_one();
+        }
+        key
+    }
+
+    pub fn cancel(&self, key: TimerKey) {
+        self.timers.lock().cancel(key);
+    }
+
+    pub fn len(&self) -> usize {
+        self.timers.lock().len()
+    }
+
+    /// Runs until it is dropped.
+    pub async fn drive(hub: Arc<Hub>) {
+        let clock = &hub.clock;
+        loop {
+            let next = clock.timers.lock().next();
+            match next {
+                None => clock.earlier.notified().await,
+                Some(at) if at > Instant::now() => {
+                    tokio::select! {
+                        () = tokio::time::sleep_until((at + SLACK).into()) => {}
+                        () = clock.earlier.notified() => {}
+                    }
+                }
+                Some(_) => {
+                    let now = Instant::now();
+                    let due = clock.timers.lock().pop_due(now);
+                    if let Some(due) = due {
+                        hub.due(due, now);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Hub {
+    fn due(&self, due: Due, now: Instant) {
+        match due {
+            Due::Expiry(session, epoch) => session.upgrade().iter().for_each(|it| self.expire(it, epoch, now)),
+            Due::Will(session, epoch) => session.upgrade().iter().for_each(|it| self.will_due(it, epoch, now)),
+            Due::Silence(session, epoch) => session.upgrade().iter().for_each(|it| self.watch_silence(it, epoch, now)),
+            Due::Stuck(session, epoch) => session.upgrade().iter().for_each(|it| self.look_if_stuck(it, epoch, now)),
+            Due::Retained(topic) => self.expire_retained(&topic, now),
+        }
+    }
+
+    /// Closes the connection if its client has been silent for too long, or looks again when that would be so.
+    pub fn watch_silence(&self, session: &Arc<Session>, epoch: u32, now: Instant) {
+        let mut state = session.lock();
+        if session.epoch() != epoch {
+            return;
+        }
+        let Some(link) = state.link() else { return };
+        let Some(silence) = link.silence else { return };
+        let heard = self.started + Duration::from_millis(session.heard());
+        if heard + silence <= now {
+            link.silence_watch = None;
+            link.close(SILENT);
+        } else {
+            let due = Due::Silence(Arc::downgrade(session), epoch);
+            link.silence_watch = Some(self.clock.at(heard + silence, due));
+        }
+    }
+
+    fn look_if_stuck(&self, session: &Arc<Session>, epoch: u32, now: Instant) {
+        let mut state = session.lock();
+        if session.epoch() != epoch {
+            return;
+        }
+        let Some(link) = state.link() else { return };
+        match link.blocked_since {
+            None => {
+                link.watched = false;
+                link.stuck_watch = None;
+            }
+            Some(since) if since + self.limits.write_timeout <= now => link.close(STUCK),
+            Some(since) => {
+                let due = Due::Stuck(Arc::downgrade(session), epoch);
+                link.stuck_watch = Some(self.clock.at(since + self.limits.write_timeout, due));
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Sessions that were given messages and have not been written to yet.
+
+use std::{sync::Arc, time::Instant};
+
+use super::Hub;
+use crate::session::{Delivery, Queued, Session, State};
+
+/// Sockets written to by the thread that published; beyond it the receivers' own tasks do it, so that one large room
+/// does not hold up everybody else on this worker.
+const WRITTEN_AT_ONCE: usize = 64;
+
+/// Collects receivers while messages are routed; [`Dirty::flush`] then writes once to each, however many messages it
+/// got. Reused by its thread.
+#[derive(Default)]
+pub struct Dirty {
+    sessions: Vec<Arc<Session>>,
+    /// Sessions that could not take a message they were promised, to be ended once no lock is held.
+    overflowed: Vec<Arc<Session>>,
+    dropped: u64,
+}
+
+impl Dirty {
+    /// Queues `delivery` in `session`.
+    pub(super) fn deliver(&mut self, hub: &Hub, session: &Arc<Session>, delivery: Delivery) {
+        self.deliver_locked(hub, session, &mut session.lock(), delivery);
+    }
+
+    pub(super) fn deliver_locked(
+        &mut self,
+        hub: &Hub,
+        session: &Arc<Session>,
+        state: &mut State,
+        delivery: Delivery,
+    ) {
+        if state.ended {
+            return;
+        }
+        let connected = state.connected();
+        match state.outbound.push(delivery, &hub.limits.queue, connected) {
+            Queued::Accepted => {
+                if connected && !state.dirty {
+                    state.dirty = true;
+                    self.sessions.push(Arc::clone(session));
+                }
+            }
+            Queued::Dropped => self.dropped += 1,
+            Queued::Overflow => {
+                state.ended = true;
+                self.overflowed.push(Arc::clone(session));
+            }
+        }
+    }
+
+    /// Writes to everybody who was given something. Call with no lock held.
+    pub fn flush(&mut self, hub: &Hub, now: Instant) {
+        self.write(None, hub, now);
+    }
+
+    /// The same, but leaves out one session, which its own connection is about to write to.
+    pub fn flush_except(&mut self, own: &Arc<Session>, hub: &Hub, now: Instant) {
+        self.write(Some(own), hub, now);
+    }
+
+    fn write(&mut self, own: Option<&Arc<Session>>, hub: &Hub, now: Instant) {
+        for (index, session) in self.sessions.drain(..).enumerate() {
+            if own.is_some_and(|own| Arc::ptr_eq(own, &session)) {
+                continue;
+            }
+            if index < WRITTEN_AT_ONCE {
+                hub.flush(&session, None, now);
+            } else if let Some(link) = session.lock().link() {
+                link.waker.wake_by_ref();
+            }
+        }
+        if self.sessions.capacity() > 4096 {
+            self.sessions = Vec::new();
+        }
+        if self.dropped > 0 {
+            hub.metrics.dropped_full.increment(std::mem::take(&mut self.dropped));
+        }
+        for session in self.overflowed.drain(..) {
+            hub.overflow(&session);
+        }
+    }
+}

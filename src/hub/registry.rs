@@ -1,0 +1,316 @@
+//! Sessions by client id: how one begins, is taken over, is resumed, waits without a connection, and ends.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use super::{Dirty, Due, Hub, Message};
+use crate::{
+    policy::{Identity, Refusal},
+    session::{Attachment, Close, Link, Session, State},
+    wire::mqtt::ReasonCode,
+};
+
+const SHARDS: usize = 64;
+/// A session expiry of this many seconds never comes [MQTT-3.1.2.11.2].
+pub const NEVER: u32 = u32::MAX;
+
+pub const TAKEN_OVER: Close =
+    Close { reason: ReasonCode::SESSION_TAKEN_OVER, what: "another connection uses this client id" };
+const QUEUE_FULL: Close =
+    Close { reason: ReasonCode::QUOTA_EXCEEDED, what: "messages were not read as fast as they came" };
+pub const SILENT: Close = Close { reason: ReasonCode::KEEP_ALIVE_TIMEOUT, what: "nothing heard within keep alive" };
+pub const STUCK: Close = Close { reason: ReasonCode::UNSPECIFIED_ERROR, what: "the connection took no bytes for too long" };
+const NOT_YOURS: Refusal = Refusal {
+    reason: ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
+    what: "this client id belongs to a session of another user",
+};
+
+/// A will, judged and ready to be sent.
+#[derive(Debug)]
+pub struct Will {
+    pub message: Message,
+    /// Will Delay Interval, seconds.
+    pub delay: u32,
+    /// Message Expiry Interval, seconds from when it is published.
+    pub expiry: Option<u32>,
+}
+
+/// A connection that wants its session.
+pub struct Connect<'a> {
+    pub client_id: &'a str,
+    pub identity: Identity,
+    pub clean_start: bool,
+    /// Seconds that the session shall outlive the connection.
+    pub expiry: u32,
+    pub attachment: Attachment,
+    pub will: Option<Will>,
+}
+
+/// A connection that has its session.
+pub struct Connected {
+    pub session: Arc<Session>,
+    pub epoch: u32,
+    pub present: bool,
+}
+
+/// How a connection ended, as far as its session is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// DISCONNECT 0x00: the will is discarded [MQTT-3.14.4-3].
+    Normal,
+    /// Anything else: the will is due.
+    Lost,
+}
+
+pub(super) struct Registry {
+    shards: Box<[Mutex<Sessions>]>,
+    hasher: RandomState,
+    /// Sessions in all, and those of them without a connection.
+    sessions: AtomicUsize,
+    kept: AtomicUsize,
+}
+
+type Sessions = HashMap<Box<str>, Arc<Session>>;
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            sessions: AtomicUsize::new(0),
+            kept: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Registry {
+    pub fn len(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    fn shard(&self, client_id: &str) -> &Mutex<Sessions> {
+        &self.shards[self.hasher.hash_one(client_id) as usize % SHARDS]
+    }
+
+    /// Every session there is at the moment.
+    fn all(&self) -> Vec<Arc<Session>> {
+        self.shards.iter().flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// Forgets `session`, if it is still the one of its client id.
+    fn remove(&self, session: &Session) {
+        let mut sessions = self.shard(&session.client_id).lock();
+        if sessions.get(&session.client_id).is_some_and(|found| found.id == session.id) {
+            sessions.remove(&session.client_id);
+            if sessions.len() < sessions.capacity() / 8 {
+                sessions.shrink_to_fit();
+            }
+            self.sessions.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Hub {
+    /// Attaches a connection to its session: the one that is there, unless the client wants a clean start
+    /// [MQTT-3.1.2-4], [MQTT-3.1.2-5], or a new one. Whoever held the client id is taken over [MQTT-3.1.4-3].
+    /// A refusal gives back what was to be attached.
+    pub fn connect(&self, connect: Connect<'_>, now: Instant) -> Result<Connected, (Refusal, Attachment)> {
+        let mut sessions = self.registry.shard(connect.client_id).lock();
+        let old = sessions.get(connect.client_id).cloned();
+        if old.as_ref().is_some_and(|old| old.identity.user != connect.identity.user) {
+            return Err((NOT_YOURS, connect.attachment));
+        }
+        let mut will = None;
+        if let Some(session) = &old {
+            let mut state = session.lock();
+            will = self.take_over(&mut state, connect.clean_start);
+            if !connect.clean_start && !state.ended {
+                let epoch = self.attach(session, &mut state, connect, now);
+                drop(state);
+                drop(sessions);
+                self.send_will(session, will, now);
+                return Ok(Connected { session: Arc::clone(session), epoch, present: true });
+            }
+            state.ended = true;
+        }
+        let session = Arc::new(Session::new(self.new_subscriber(), connect.client_id, Arc::new(connect.identity.clone())));
+        let epoch = self.attach(&session, &mut session.lock(), connect, now);
+        if sessions.insert(session.client_id.clone(), Arc::clone(&session)).is_none() {
+            self.registry.sessions.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(sessions);
+        if let Some(old) = old {
+            self.send_will(&old, will, now);
+            self.end_session(&old, now);
+        }
+        Ok(Connected { session, epoch, present: false })
+    }
+
+    fn attach(&self, session: &Session, state: &mut State, connect: Connect<'_>, now: Instant) -> u32 {
+        self.stop_waiting(state);
+        state.attachment = connect.attachment;
+        state.expiry = connect.expiry.min(self.limits.expiry_max.as_secs().try_into().unwrap_or(NEVER));
+        state.will = connect.will.map(Box::new);
+        state.outbound.reconnect();
+        session.hear(self.millis(now));
+        session.next_epoch()
+    }
+
+    /// Ends the present connection of a session in favour of a new one; gives back the will if it is due now.
+    fn take_over(&self, state: &mut State, clean_start: bool) -> Option<Box<Will>> {
+        match std::mem::replace(&mut state.attachment, Attachment::None) {
+            Attachment::Link(mut link) => {
+                link.replaced(TAKEN_OVER);
+                self.stop_watching(&link);
+            }
+            Attachment::Local(waker) => waker.into_iter().for_each(std::task::Waker::wake),
+            // Its will waits for its delay or for the end of the session, and dies with a resumption [MQTT-3.1.3-9].
+            Attachment::None => return state.will.take().filter(|_| clean_start),
+        }
+        state.will.take().filter(|will| clean_start || will.delay == 0)
+    }
+
+    /// A connection is over. Does nothing if the session has gone on to a newer one.
+    pub fn disconnect(&self, session: &Arc<Session>, epoch: u32, end: End, now: Instant) {
+        let mut state = session.lock();
+        if session.epoch() != epoch || !state.connected() {
+            return;
+        }
+        let closed_when_unlocked = std::mem::replace(&mut state.attachment, Attachment::None);
+        if let Attachment::Link(link) = &closed_when_unlocked {
+            self.stop_watching(link);
+        }
+        let mut will = state.will.take().filter(|_| end == End::Lost);
+        let kept = !state.ended && state.expiry > 0 && self.may_keep_another();
+        if kept {
+            state.waiting = true;
+            will = self.wait(session, &mut state, epoch, will, now);
+        } else {
+            state.ended = true;
+        }
+        drop(state);
+        self.send_will(session, will, now);
+        if !kept {
+            self.end_session(session, now);
+        }
+    }
+
+    fn stop_watching(&self, link: &Link) {
+        [link.silence_watch, link.stuck_watch].into_iter().flatten().for_each(|key| self.clock.cancel(key));
+    }
+
+    fn may_keep_another(&self) -> bool {
+        let kept = &self.registry.kept;
+        let more = |kept| (kept < self.limits.sessions).then_some(kept + 1);
+        kept.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Sets the deadlines of a session without a connection; gives back the will if it is due at once.
+    fn wait(
+        &self,
+        session: &Arc<Session>,
+        state: &mut State,
+        epoch: u32,
+        will: Option<Box<Will>>,
+        now: Instant,
+    ) -> Option<Box<Will>> {
+        let seconds = |seconds: u32| now + Duration::from_secs(seconds.into());
+        if state.expiry != NEVER {
+            state.timers[0] = Some(self.clock.at(seconds(state.expiry), Due::Expiry(Arc::downgrade(session), epoch)));
+        }
+        let will = will?;
+        if will.delay == 0 {
+            return Some(will);
+        }
+        state.timers[1] = Some(self.clock.at(seconds(will.delay), Due::Will(Arc::downgrade(session), epoch)));
+        state.will = Some(will);
+        None
+    }
+
+    /// Takes back what `wait` arranged.
+    fn stop_waiting(&self, state: &mut State) {
+        if std::mem::take(&mut state.waiting) {
+            self.registry.kept.fetch_sub(1, Ordering::Relaxed);
+        }
+        for key in state.timers.iter_mut().filter_map(Option::take) {
+            self.clock.cancel(key);
+        }
+    }
+
+    /// Forgets a session that nobody is connected to: its subscriptions, its queue, its client id. A will that was
+    /// waiting is sent now, since the session ends before its delay does (3.1.3.2.2).
+    pub(super) fn end_session(&self, session: &Arc<Session>, now: Instant) {
+        let mut state = session.lock();
+        state.ended = true;
+        self.stop_waiting(&mut state);
+        let gone = std::mem::take(&mut *state);
+        state.ended = true;
+        drop(state);
+        self.registry.remove(session);
+        for kept in &gone.subscriptions {
+            self.forget(session.id, &kept.filter);
+        }
+        self.send_will(session, gone.will, now);
+    }
+
+    /// The session could not keep a message that it had to: its client learns it from the reason, or from finding no
+    /// session when it comes back.
+    pub(super) fn overflow(&self, session: &Arc<Session>) {
+        self.metrics.sessions_overflowed.increment(1);
+        let mut state = session.lock();
+        if state.connected() {
+            state.close(QUEUE_FULL);
+        } else {
+            self.clock.at(Instant::now(), Due::Expiry(Arc::downgrade(session), session.epoch()));
+        }
+    }
+
+    /// The session has waited long enough for its client, unless that came back meanwhile.
+    pub(super) fn expire(&self, session: &Arc<Session>, epoch: u32, now: Instant) {
+        let mut state = session.lock();
+        let over = session.epoch() == epoch && !state.connected();
+        state.ended |= over;
+        drop(state);
+        if over {
+            self.end_session(session, now);
+        }
+    }
+
+    /// The will has waited long enough, unless its client came back meanwhile.
+    pub(super) fn will_due(&self, session: &Arc<Session>, epoch: u32, now: Instant) {
+        let mut state = session.lock();
+        let due = session.epoch() == epoch && !state.connected();
+        let will = if due { state.will.take() } else { None };
+        drop(state);
+        self.send_will(session, will, now);
+    }
+
+    fn send_will(&self, session: &Session, will: Option<Box<Will>>, now: Instant) {
+        let Some(will) = will else { return };
+        let mut dirty = Dirty::default();
+        let sent = self
+            .policy
+            .will_fires(&session.identity, *will, now)
+            .and_then(|permit| self.publish(permit, now, &mut dirty));
+        if sent.is_err() {
+            self.metrics.wills_refused.increment(1);
+        }
+        dirty.flush(self, now);
+    }
+
+    /// Asks every connection to end.
+    pub fn close_all(&self, close: Close) {
+        for session in self.registry.all() {
+            session.lock().close(close);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The server as a value: built from a configuration, started inside whatever tokio runtime there is, and stopped
+//! without leaving a thread, a task or a port behind.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    client::Client,
+    config::Config,
+    http,
+    hub::{Held, Hub, HubLimits},
+    listener::{self, Listener, Service, tls},
+    metrics::{Gauges, Metrics},
+    policy::{Policy, TopicLimits},
+    session::{
+        Close, QueueLimits,
+        accept::{Edge, EdgeLimits},
+        inlet::InletLimits,
+    },
+    wire::mqtt::ReasonCode,
+    worker::Workers,
+};
+
+/// What a server is made of. See [`Server::builder`].
+#[derive(Debug, Default)]
+pub struct Builder {
+    config: Config,
+}
+
+/// A WebRTC signaling server that speaks MQTT.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let mut config = wigwag::Config::default();
+/// config.http.listen = vec!["127.0.0.1:0".parse().unwrap()]; // port 0: the system chooses
+/// config.mqtt.listen = vec!["127.0.0.1:0".parse().unwrap()];
+/// let server = wigwag::Server::builder().config(config).start().await.unwrap();
+/// println!("mqtt://{}", server.addresses().mqtt[0]);
+/// server.shutdown(std::time::Duration::from_secs(1)).await;
+/// # });
+/// ```
+#[derive(Debug)]
+pub struct Server;
+
+/// A server that runs. Dropping it stops it at once; [`Running::shutdown`] stops it gracefully.
+pub struct Running {
+    shared: Arc<Shared>,
+    addresses: Addresses,
+    workers: Workers,
+    stop: watch::Sender<bool>,
+}
+
+/// What the server's parts, and handlers of HTTP requests, have in common.
+pub struct Shared {
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) workers: Workers,
+    pub(crate) config: Config,
+    pub(crate) stopping: watch::Receiver<bool>,
+    tls: Option<tls::Certificate>,
+}
+
+/// The addresses that were bound; port 0 in the configuration has become a real one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Addresses {
+    pub http: Vec<SocketAddr>,
+    pub https: Vec<SocketAddr>,
+    pub mqtt: Vec<SocketAddr>,
+    pub mqtts: Vec<SocketAddr>,
+}
+
+/// Why a server did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration key, the address, and what the system said.
+    Bind { key: &'static str, address: SocketAddr, error: io::Error },
+    /// What is wrong with the certificate or its key.
+    Tls(tls::TlsError),
+    /// Threads or their event queues could not be made.
+    Workers(io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bind { key, address, error } => write!(f, "{key}: cannot listen on {address}: {error}"),
+            Self::Tls(error) => write!(f, "{error}"),
+            Self::Workers(error) => write!(f, "cannot start worker threads: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Bind { error, .. } | Self::Workers(error) => Some(error),
+            Self::Tls(error) => Some(error),
+        }
+    }
+}
+
+const SHUTTING_DOWN: Close = Close { reason: ReasonCode::SERVER_SHUTTING_DOWN, what: "the server is shutting down" };
+
+impl Server {
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+}
+
+impl Builder {
+    /// Everything that `broker.toml` can say; the default is what the documented `broker.toml` says.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Binds every address and starts to serve.
+    ///
+    /// # Errors
+    /// [`StartError`] says which key of the configuration cannot be met. Nothing is left running then.
+    pub async fn start(self) -> Result<Running, StartError> {
+        let config = self.config;
+        let certificate = tls::Certificate::load(&config.tls.identity).map_err(StartError::Tls)?;
+        let (listeners, addresses) = bind(&config)?;
+        let workers = Workers::start(config.server.workers).map_err(StartError::Workers)?;
+        let (stop, stopping) = watch::channel(false);
+        let policy = Policy::open(TopicLimits { levels: config.limits.topic_levels, bytes: config.limits.topic_length });
+        let hub = Arc::new(Hub::new(hub_limits(&config), policy, Arc::new(Metrics::default())));
+        let edge = Arc::new(Edge::new(Arc::clone(&hub), edge_limits(&config)));
+        let shared =
+            Arc::new(Shared { edge, hub, workers: workers.clone(), config, stopping, tls: certificate });
+        shared.start(listeners);
+        Ok(Running { shared, addresses, workers, stop })
+    }
+}
+
+impl Shared {
+    /// Starts what runs beside the connections.
+    fn start(self: &Arc<Self>, listeners: Vec<(Listener, bool)>) {
+        self.workers.spawn(Arc::clone(&self.hub).drive());
+        if let Some(interval) = self.config.sys.interval {
+            let edge = Arc::clone(&self.edge);
+            self.workers.spawn(Arc::clone(&self.hub).publish_sys(interval, move || edge.connected()));
+        }
+        if let (Some(certificate), Some(interval)) = (&self.tls, self.config.tls.reload) {
+            self.workers.spawn(certificate.clone().watch(interval));
+        }
+        for (listener, secure) in listeners {
+            let tls = self.tls.as_ref().filter(|_| secure).map(tls::Certificate::acceptor);
+            self.workers.spawn(listener::serve(Arc::clone(self), listener, tls));
+        }
+    }
+
+    /// Numbers for `/metrics`.
+    pub(crate) fn gauges(&self) -> Gauges {
+        let held = self.hub.held();
+        Gauges {
+            connections: self.edge.connected(),
+            sessions: held.sessions,
+            subscriptions: held.subscriptions,
+            retained: held.retained,
+        }
+    }
+
+    /// Whether a shutdown has begun.
+    pub(crate) fn stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+}
+
+impl Running {
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Routes for an application's own axum router: `/mqtt` (as configured), `/healthz`, `/readyz`, `/metrics`, and the
+    /// page. Connections upgraded there are served by this server's workers, like its own.
+    pub fn router(&self) -> axum::Router {
+        http::router(Arc::clone(&self.shared))
+    }
+
+    /// A client inside this process: it takes part without a socket, by the name it is given.
+    ///
+    /// # Errors
+    /// `name` is no valid user name (1 to 64 bytes, one topic level, no control characters).
+    pub fn client(&self, name: &str) -> Result<Client, crate::client::NameError> {
+        Client::new(Arc::clone(&self.shared.hub), name)
+    }
+
+    /// Counts what the hub holds: zeros when nobody is there and nothing is retained.
+    pub fn held(&self) -> Held {
+        self.shared.hub.held()
+    }
+
+    /// Connections at the moment.
+    pub fn connections(&self) -> usize {
+        self.shared.edge.connected()
+    }
+
+    /// Reads the certificate again, as a change of its files would have done.
+    ///
+    /// # Errors
+    /// What is wrong with the new files; the old certificate stays in use.
+    pub fn reload(&self) -> Result<(), tls::TlsError> {
+        self.shared.tls.as_ref().map_or(Ok(()), tls::Certificate::reload)
+    }
+
+    /// Stops accepting, tells every client (5.0: DISCONNECT 0x8B), waits up to `grace` until they have taken what was
+    /// queued for them, and stops.
+    pub async fn shutdown(self, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        self.stop.send_replace(true);
+        self.shared.hub.close_all(SHUTTING_DOWN);
+        while self.shared.edge.sockets() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            // Who was in the middle of connecting.
+            self.shared.hub.close_all(SHUTTING_DOWN);
+        }
+        self.workers.stop().await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        self.workers.abandon();
+    }
+}
+
+fn bind(config: &Config) -> Result<(Vec<(Listener, bool)>, Addresses), StartError> {
+    let mut listeners = Vec::new();
+    let mut bind = |key, service, secure, addresses: &[SocketAddr]| {
+        let bind_one = |address: &SocketAddr| {
+            let listener = listen(*address).map_err(|error| StartError::Bind { key, address: *address, error })?;
+            let bound = listener.local_addr().unwrap_or(*address);
+            listeners.push((Listener { socket: listener, service }, secure));
+            Ok(bound)
+        };
+        addresses.iter().map(bind_one).collect::<Result<Vec<_>, _>>()
+    };
+    let addresses = Addresses {
+        http: bind("http.listen", Service::Http, false, &config.http.listen)?,
+        https: bind("http.tls_listen", Service::Http, true, &config.http.tls_listen)?,
+        mqtt: bind("mqtt.listen", Service::Mqtt, false, &config.mqtt.listen)?,
+        mqtts: bind("mqtt.tls_listen", Service::Mqtt, true, &config.mqtt.tls_listen)?,
+    };
+    Ok((listeners, addresses))
+}
+
+fn listen(address: SocketAddr) -> io::Result<StdListener> {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    // Connections that wait to be accepted: enough for a storm of reconnecting clients.
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+fn hub_limits(config: &Config) -> HubLimits {
+    let limits = &config.limits;
+    HubLimits {
+        queue: QueueLimits {
+            messages: limits.queue_messages,
+            bytes: limits.queue_bytes,
+        },
+        subscriptions: limits.subscriptions,
+        sessions: limits.sessions,
+        retained_messages: limits.retained_messages,
+        retained_bytes: limits.retained_bytes,
+        write_timeout: limits.write_timeout,
+    }
+}
+
+fn edge_limits(config: &Config) -> EdgeLimits {
+    let limits = &config.limits;
+    let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX - 1);
+    EdgeLimits {
+        connections: limits.connections.unwrap_or_else(open_files),
+        connections_per_address: limits.connections_per_address.unwrap_or(usize::MAX),
+        connect_timeout: limits.connect_timeout,
+        packet_before_connect: limits.packet_before_connect,
+        inlet: InletLimits { packet: limits.packet, frame: limits.frame },
+        user_properties: limits.user_properties,
+        inflight: limits.inflight,
+        topic_aliases: limits.topic_aliases,
+        keep_alive_max: config.session.keep_alive_max.map(|max| max.as_secs().try_into().unwrap_or(u16::MAX)),
+        expiry_v311: seconds(config.session.expiry),
+        expiry_max: seconds(config.session.expiry_max),
+    }
+}
+
+/// Connections that the process may hold open, less what it needs for itself.
+fn open_files() -> usize {
+    const OWN: u64 = 128;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
+    usize::try_from(limit.saturating_sub(OWN)).unwrap_or(usize::MAX).max(1)
+}

@@ -1,0 +1,536 @@
+//! From a byte stream to a connection: the first packet, who it is, whether there is room, and the answer.
+
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU16, NonZeroU32},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    Attachment, Link, Session, Stream, Terms, WriteHalf,
+    connection::{Connection, Outcome},
+    inbound::Inbound,
+    inlet::{Handler, Inlet, InletLimits, ReadError, Stop},
+};
+use crate::{
+    hub::{self, Connected, Hub},
+    policy::{Credentials, Refusal},
+    wire::mqtt::{
+        self, ConnAck, ConnAckProperties, Packet, ReasonCode, Version, connect_level, decode, encode,
+    },
+};
+
+/// What all connections share.
+pub struct Edge {
+    pub hub: Arc<Hub>,
+    pub limits: EdgeLimits,
+    connected: AtomicUsize,
+    sockets: AtomicUsize,
+    addresses: Mutex<std::collections::HashMap<std::net::IpAddr, usize>>,
+}
+
+/// Bounds of connections.
+#[derive(Debug, Clone, Copy)]
+pub struct EdgeLimits {
+    /// Connections whose CONNECT was accepted.
+    pub connections: usize,
+    /// Of those and of sockets on their way there, from one address.
+    pub connections_per_address: usize,
+    /// Time for TLS, upgrade and CONNECT together.
+    pub connect_timeout: Duration,
+    /// Bytes of a CONNECT.
+    pub packet_before_connect: usize,
+    pub inlet: InletLimits,
+    pub user_properties: usize,
+    /// Receive Maximum, both ways.
+    pub inflight: u16,
+    /// Topic Alias Maximum, both ways.
+    pub topic_aliases: u16,
+    /// The longest keep alive, seconds; `None` = whatever clients choose.
+    pub keep_alive_max: Option<u16>,
+    /// Seconds that a 3.1.1 session without Clean Session is kept.
+    pub expiry_v311: u32,
+    /// The most seconds that a 5.0 client may ask for.
+    pub expiry_max: u32,
+}
+
+impl EdgeLimits {
+    /// The session expiry that a 5.0 client gets when it asks for `seconds`.
+    pub fn expiry(&self, seconds: u32) -> u32 {
+        seconds.min(self.expiry_max)
+    }
+}
+
+/// Sockets that may be on their way to a CONNECT beyond the limits, so that they can be told that there is no room.
+const SPARE: usize = 64;
+const SPARE_PER_ADDRESS: usize = 8;
+/// The longest client id, in bytes.
+const CLIENT_ID_MAX: usize = 256;
+
+const SERVER_FULL: Refusal =
+    Refusal { reason: ReasonCode::QUOTA_EXCEEDED, what: "as many connections as this server takes" };
+const ADDRESS_FULL: Refusal =
+    Refusal { reason: ReasonCode::QUOTA_EXCEEDED, what: "as many connections as this server takes from one address" };
+const ID_REJECTED: Refusal = Refusal {
+    reason: ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
+    what: "a client id has at most 256 bytes, and without Clean Session at least one",
+};
+const NO_SUCH_METHOD: Refusal =
+    Refusal { reason: ReasonCode::BAD_AUTHENTICATION_METHOD, what: "no such authentication method" };
+const TOO_MANY_PROPERTIES: Refusal =
+    Refusal { reason: ReasonCode::QUOTA_EXCEEDED, what: "more user properties than this server takes" };
+
+impl Edge {
+    pub fn new(hub: Arc<Hub>, limits: EdgeLimits) -> Self {
+        Self {
+            hub,
+            limits,
+            connected: AtomicUsize::new(0),
+            sockets: AtomicUsize::new(0),
+            addresses: Mutex::default(),
+        }
+    }
+
+    /// A place for a socket; `None` if there are so many that it cannot even be told why.
+    pub fn slot(self: &Arc<Self>, remote: SocketAddr) -> Option<Slot> {
+        let address = remote.ip().to_canonical();
+        let room = |limit: usize, spare: usize| move |n: usize| (n < limit.saturating_add(spare)).then_some(n + 1);
+        let taken = self.sockets.try_update(Ordering::Relaxed, Ordering::Relaxed, room(self.limits.connections, SPARE));
+        if taken.is_err() {
+            self.hub.metrics.sockets_refused.increment(1);
+            return None;
+        }
+        let mut addresses = self.addresses.lock();
+        let count = addresses.entry(address).or_default();
+        *count += 1;
+        // The slot gives back what was counted, whatever comes of it.
+        let slot = Slot { edge: Arc::clone(self), remote, connected: false };
+        let fits = *count <= self.limits.connections_per_address.saturating_add(SPARE_PER_ADDRESS);
+        drop(addresses);
+        if !fits {
+            self.hub.metrics.sockets_refused.increment(1);
+        }
+        fits.then_some(slot)
+    }
+
+    /// Connections whose CONNECT was accepted and that are not over.
+    pub fn connected(&self) -> usize {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Sockets in any state.
+    pub fn sockets(&self) -> usize {
+        self.sockets.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn ended(&self, session: &Session, outcome: Outcome, since: Instant) {
+        let (end, what) = match outcome {
+            Outcome::Goodbye { with_will: false } => ("disconnected", ""),
+            Outcome::Goodbye { with_will: true } => ("disconnected with will", ""),
+            Outcome::Lost => ("lost", ""),
+            Outcome::Closed(close) => ("closed", close.what),
+            Outcome::Replaced => ("taken over", ""),
+            Outcome::Dropped if std::thread::panicking() => ("panicked", ""),
+            Outcome::Dropped => ("dropped", ""),
+        };
+        if end == "panicked" {
+            self.hub.metrics.panics.increment(1);
+        }
+        self.hub.metrics.ended(end);
+        // User-supplied text is logged in its escaped form.
+        tracing::info!(
+            client = ?session.client_id,
+            user = ?session.identity.user,
+            seconds = since.elapsed().as_secs(),
+            what,
+            "connection {end}"
+        );
+    }
+}
+
+/// A socket's place among the counted ones, given back when it is dropped.
+pub struct Slot {
+    edge: Arc<Edge>,
+    remote: SocketAddr,
+    connected: bool,
+}
+
+impl Slot {
+    pub fn remote(&self) -> SocketAddr {
+        self.remote
+    }
+
+    /// From a socket to a connection, if there is room.
+    fn promote(&mut self) -> Result<(), Refusal> {
+        let address = self.remote.ip().to_canonical();
+        let limits = &self.edge.limits;
+        if self.edge.addresses.lock().get(&address).is_some_and(|count| *count > limits.connections_per_address) {
+            return Err(ADDRESS_FULL);
+        }
+        let room = |n: usize| (n < limits.connections).then_some(n + 1);
+        let promoted = self.edge.connected.try_update(Ordering::Relaxed, Ordering::Relaxed, room);
+        self.connected = promoted.is_ok();
+        promoted.map(|_| ()).map_err(|_| SERVER_FULL)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.edge.sockets.fetch_sub(1, Ordering::Relaxed);
+        if self.connected {
+            self.edge.connected.fetch_sub(1, Ordering::Relaxed);
+        }
+        let mut addresses = self.edge.addresses.lock();
+        if let std::collections::hash_map::Entry::Occupied(mut count) = addresses.entry(self.remote.ip().to_canonical()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        if addresses.len() < addresses.capacity() / 8 {
+            addresses.shrink_to_fit();
+        }
+    }
+}
+
+/// A stream that is to speak MQTT.
+pub struct Incoming {
+    pub stream: Stream,
+    pub websocket: bool,
+    /// Bytes behind the HTTP upgrade that were read with it.
+    pub early: Vec<u8>,
+    pub slot: Slot,
+    /// When CONNECT must have come.
+    pub deadline: Instant,
+}
+
+/// Serves one stream from its first byte on. The connection goes on in a task of its own, so that an idle one holds
+/// nothing of what its beginning needed.
+pub async fn accept(edge: Arc<Edge>, incoming: Incoming) {
+    let (read, mut write) = incoming.stream.split();
+    let mut inlet = Inlet::new(read, incoming.websocket);
+    let first = first_packet(&edge, &mut inlet, &mut write, &incoming.early);
+    let bytes = match tokio::time::timeout_at(incoming.deadline.into(), first).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(refused)) => {
+            edge.hub.metrics.ended("refused");
+            tracing::debug!(remote = %incoming.slot.remote(), "refused before CONNECT");
+            return refuse(inlet, write, &refused, incoming.websocket).await;
+        }
+        Err(_) => {
+            edge.hub.metrics.ended("no CONNECT in time");
+            return;
+        }
+    };
+    // Decoded once already; what it borrows is now this task's own.
+    let Ok(Some((Packet::Connect(connect), _))) = decode(&bytes, Version::V5, usize::MAX) else { return };
+    let mut opening = Opening { edge: &edge, slot: incoming.slot, websocket: incoming.websocket };
+    match opening.open(&connect, write) {
+        Ok((connected, inbound)) => {
+            let Opening { slot, .. } = opening;
+            tracing::info!(
+                client = ?connected.session.client_id,
+                user = ?connected.session.identity.user,
+                remote = %slot.remote(),
+                websocket = incoming.websocket,
+                version = ?connect.version,
+                resumed = connected.present,
+                "connected"
+            );
+            let Connected { session, epoch, .. } = connected;
+            let connection =
+                Connection::new(Arc::clone(&edge), session, epoch, inlet, inbound, incoming.websocket, slot);
+            tokio::spawn(connection.run());
+        }
+        Err((refusal, write)) => {
+            edge.hub.metrics.connects_refused.increment(1);
+            tracing::info!(
+                client = ?connect.client_id,
+                user = ?connect.user_name.unwrap_or_default(),
+                remote = %opening.slot.remote(),
+                what = refusal.what,
+                "connection refused"
+            );
+            let packet = connack_refused(connect.version, refusal);
+            refuse(inlet, write, &packet, incoming.websocket).await;
+        }
+    }
+}
+
+/// Waits for the first packet and returns its bytes if it is a CONNECT [MQTT-3.1.0-1], and otherwise what to answer.
+async fn first_packet(
+    edge: &Edge,
+    inlet: &mut Inlet,
+    write: &mut WriteHalf,
+    early: &[u8],
+) -> Result<Vec<u8>, Vec<u8>> {
+    let limits = InletLimits { packet: edge.limits.packet_before_connect, frame: edge.limits.inlet.frame };
+    let mut first = First::default();
+    let mut read = inlet.feed(early, limits, &mut first);
+    while read.is_ok() {
+        read = std::future::poll_fn(|cx| inlet.poll_read(cx, limits, &mut first)).await.and_then(|read| match read {
+            super::inlet::Read::More => Ok(()),
+            super::inlet::Read::End => Err(ReadError::Io(std::io::ErrorKind::UnexpectedEof.into())),
+        });
+        if !first.answers.is_empty() {
+            let answers = std::mem::take(&mut first.answers);
+            // A client that does not read answers to its own pings does without them.
+            let _ = write.write(&[std::io::IoSlice::new(&answers)], Waker::noop());
+        }
+    }
+    match read {
+        Err(ReadError::Handled(Stop::Taken)) => Ok(first.bytes),
+        Err(ReadError::Packet(error)) => Err(refused_before_connect(first.level, error)),
+        _ => Err(Vec::new()),
+    }
+}
+
+/// Takes one packet.
+#[derive(Default)]
+struct First {
+    bytes: Vec<u8>,
+    /// Protocol level of a CONNECT that could not be read.
+    level: Option<u8>,
+    answers: Vec<u8>,
+}
+
+impl Handler for First {
+    fn version(&self) -> Version {
+        Version::V5 // a CONNECT says its version itself
+    }
+
+    fn packet(&mut self, packet: Packet<'_>, bytes: &[u8]) -> Result<(), Stop> {
+        if !matches!(packet, Packet::Connect(_)) {
+            return Err(Stop::Goodbye);
+        }
+        self.bytes = bytes.to_vec();
+        Err(Stop::Taken)
+    }
+
+    fn malformed(&mut self, bytes: &[u8]) {
+        self.level = connect_level(bytes);
+    }
+
+    fn answer(&mut self, frame: &[u8]) {
+        // A peer that has not said who it is gets no more than this for its pings.
+        if self.answers.len() < 1024 {
+            self.answers.extend_from_slice(frame);
+        }
+    }
+}
+
+/// What to answer a CONNECT that cannot be read: in 3.1.1 only an unknown protocol level has an answer
+/// [MQTT-3.1.2-2], in 5.0 every reason has one.
+fn refused_before_connect(level: Option<u8>, error: mqtt::DecodeError) -> Vec<u8> {
+    match level {
+        Some(..5) if error.reason == ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => {
+            connack_refused(Version::V311, Refusal { reason: error.reason, what: error.what })
+        }
+        Some(5..) => connack_refused(Version::V5, Refusal { reason: error.reason, what: error.what }),
+        _ => Vec::new(),
+    }
+}
+
+/// A CONNACK that says no.
+fn connack_refused(version: Version, refusal: Refusal) -> Vec<u8> {
+    let reason = match version {
+        Version::V5 => refusal.reason,
+        Version::V311 => return_code(refusal.reason),
+    };
+    let properties = ConnAckProperties { reason_string: Some(refusal.what), ..ConnAckProperties::default() };
+    let mut bytes = Vec::new();
+    encode(&mut bytes, version, &Packet::ConnAck(ConnAck { session_present: false, reason, properties }));
+    bytes
+}
+
+/// The return code of 3.1.1 (3.2.2.3) that is nearest to a reason.
+fn return_code(reason: ReasonCode) -> ReasonCode {
+    ReasonCode(match reason {
+        ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => 1,
+        ReasonCode::CLIENT_IDENTIFIER_NOT_VALID => 2,
+        ReasonCode::SERVER_UNAVAILABLE | ReasonCode::SERVER_BUSY | ReasonCode::QUOTA_EXCEEDED => 3,
+        ReasonCode::BAD_USER_NAME_OR_PASSWORD => 4,
+        _ => 5,
+    })
+}
+
+/// Sends a last packet and ends the stream in a way that lets it arrive.
+async fn refuse(inlet: Inlet, mut write: WriteHalf, packet: &[u8], websocket: bool) {
+    use crate::wire::ws;
+    let mut bytes = Vec::new();
+    if websocket {
+        if !packet.is_empty() {
+            bytes.extend_from_slice(&ws::server_header(packet.len() as u64));
+        }
+        bytes.extend_from_slice(packet);
+        bytes.extend_from_slice(&ws::close_frame(inlet.close_code()));
+    } else {
+        bytes.extend_from_slice(packet);
+    }
+    // A few bytes always fit into a fresh socket; who has filled it up with pings does without them.
+    let _ = write.write(&[std::io::IoSlice::new(&bytes)], Waker::noop());
+    write.shutdown(Waker::noop());
+    inlet.linger().await;
+}
+
+/// A CONNECT being answered.
+struct Opening<'a> {
+    edge: &'a Edge,
+    slot: Slot,
+    websocket: bool,
+}
+
+impl Opening<'_> {
+    fn open(
+        &mut self,
+        connect: &mqtt::Connect<'_>,
+        write: WriteHalf,
+    ) -> Result<(Connected, Inbound), (Refusal, WriteHalf)> {
+        let assigned;
+        let client_id = match self.client_id(connect) {
+            Ok("") => {
+                assigned = random_client_id();
+                &assigned
+            }
+            Ok(client_id) => client_id,
+            Err(refusal) => return Err((refusal, write)),
+        };
+        match self.judge(connect, client_id) {
+            Ok((identity, will)) => self.attach(connect, client_id, identity, will, write),
+            Err(refusal) => Err((refusal, write)),
+        }
+    }
+
+    fn client_id<'c>(&self, connect: &mqtt::Connect<'c>) -> Result<&'c str, Refusal> {
+        let persistent = connect.version == Version::V311 && !connect.clean_start;
+        match connect.client_id {
+            "" if persistent => Err(ID_REJECTED), // [MQTT-3.1.3-8]
+            id if id.len() > CLIENT_ID_MAX => Err(ID_REJECTED),
+            id => Ok(id),
+        }
+    }
+
+    fn judge(
+        &mut self,
+        connect: &mqtt::Connect<'_>,
+        client_id: &str,
+    ) -> Result<(crate::policy::Identity, Option<hub::Will>), Refusal> {
+        if connect.properties.authentication_method.is_some() {
+            return Err(NO_SUCH_METHOD); // 4.12
+        }
+        let will_properties = connect.will.as_ref().map_or(0, |will| will.properties.user.len());
+        if connect.properties.user.len().max(will_properties) > self.edge.limits.user_properties {
+            return Err(TOO_MANY_PROPERTIES);
+        }
+        let policy = &self.edge.hub.policy;
+        let identity = policy.authenticate(&Credentials {
+            client_id,
+            user_name: connect.user_name,
+            password: connect.password,
+        })?;
+        self.slot.promote()?;
+        let will = connect.will.as_ref().map(|will| policy.will(&identity, will, Instant::now())).transpose()?;
+        Ok((identity, will))
+    }
+
+    fn attach(
+        &self,
+        connect: &mqtt::Connect<'_>,
+        client_id: &str,
+        identity: crate::policy::Identity,
+        will: Option<hub::Will>,
+        write: WriteHalf,
+    ) -> Result<(Connected, Inbound), (Refusal, WriteHalf)> {
+        let (edge, now) = (self.edge, Instant::now());
+        let limits = &edge.limits;
+        let properties = &connect.properties;
+        let terms = Terms {
+            version: connect.version,
+            window: properties.receive_maximum.get().min(limits.inflight),
+            maximum_packet: properties.maximum_packet_size,
+            topic_aliases: properties.topic_alias_maximum.min(limits.topic_aliases),
+            problem_information: properties.request_problem_information,
+        };
+        let expiry = match connect.version {
+            Version::V5 => limits.expiry(properties.session_expiry),
+            Version::V311 if connect.clean_start => 0,
+            Version::V311 => limits.expiry_v311,
+        };
+        let keep_alive = self.keep_alive(connect);
+        let mut link = Link::new(terms, self.websocket, write, Waker::noop().clone());
+        link.corked = true; // until the CONNACK is there
+        link.silence = (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500));
+        let request = hub::Connect {
+            client_id,
+            identity,
+            clean_start: connect.clean_start,
+            expiry,
+            attachment: Attachment::Link(Box::new(link)),
+            will,
+        };
+        let connected = edge.hub.connect(request, now).map_err(|(refusal, attachment)| match attachment {
+            Attachment::Link(link) => (refusal, link.stream),
+            Attachment::None | Attachment::Local(_) => unreachable!("a link was handed in"),
+        })?;
+        let mut connack = Vec::new();
+        let answer = self.connack(connect, &connected, client_id, expiry, keep_alive);
+        encode(&mut connack, connect.version, &Packet::ConnAck(answer));
+        connected.session.with_link(connected.epoch, |link| {
+            link.control.extend_from_slice(&connack);
+            link.corked = false;
+        });
+        edge.hub.flush(&connected.session, None, now);
+        edge.hub.watch_silence(&connected.session, connected.epoch, now);
+        edge.hub.metrics.connects.increment(1);
+        let inbound = Inbound::new(connect.version, limits.topic_aliases, limits.user_properties, expiry);
+        Ok((connected, inbound))
+    }
+
+    /// Seconds; 0 = none. A 5.0 client is told if it is not what it asked for [MQTT-3.1.2-21], a 3.1.1 client cannot be.
+    fn keep_alive(&self, connect: &mqtt::Connect<'_>) -> u16 {
+        match self.edge.limits.keep_alive_max {
+            Some(max) if connect.version == Version::V5 && (connect.keep_alive == 0 || connect.keep_alive > max) => max,
+            _ => connect.keep_alive,
+        }
+    }
+
+    fn connack<'c>(
+        &self,
+        connect: &mqtt::Connect<'_>,
+        connected: &Connected,
+        client_id: &'c str,
+        expiry: u32,
+        keep_alive: u16,
+    ) -> ConnAck<'c> {
+        let limits = &self.edge.limits;
+        let differs = |given, asked| (given != asked).then_some(given);
+        ConnAck {
+            session_present: connected.present,
+            reason: ReasonCode::SUCCESS,
+            properties: ConnAckProperties {
+                session_expiry: differs(expiry, connect.properties.session_expiry),
+                receive_maximum: NonZeroU16::new(limits.inflight),
+                maximum_packet_size: u32::try_from(limits.inlet.packet).ok().and_then(NonZeroU32::new),
+                assigned_client_id: connect.client_id.is_empty().then_some(client_id),
+                topic_alias_maximum: (limits.topic_aliases > 0).then_some(limits.topic_aliases),
+                server_keep_alive: differs(u32::from(keep_alive), u32::from(connect.keep_alive)).map(|_| keep_alive),
+                ..ConnAckProperties::default()
+            },
+        }
+    }
+}
+
+/// A client id that nobody can guess, for a client that sent none [MQTT-3.1.3-6].
+fn random_client_id() -> String {
+    let mut bytes = [0; 12];
+    // Without randomness from the system nothing here would be safe.
+    getrandom::fill(&mut bytes).expect("the system has no randomness");
+    bytes.iter().fold(String::from("auto-"), |id, byte| id + &format!("{byte:02x}"))
+}

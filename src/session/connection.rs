@@ -1,0 +1,452 @@
+//! A connection whose CONNECT was accepted: the actor that reads for its session.
+//!
+//! One task for each connection, woken when bytes come, when a socket that was full takes bytes again, or when
+//! somebody wants the connection ended. It handles every complete packet of a read, writes once to each receiver and
+//! once to its own client, and owns no buffer while it is idle. However it ends, its session is told exactly once.
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    num::NonZeroU16,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use super::{
+    Close, Link, Session,
+    accept::{Edge, Slot},
+    inbound::{Codes, Inbound, Step},
+    inlet::{Handler, Inlet, InletLimits, Read, ReadError, Stop},
+};
+use crate::{
+    hub::{Dirty, End},
+    policy::Refusal,
+    wire::{
+        mqtt::{
+            Ack, Packet, Publish, QoS, ReasonCode, SubAck, Subscribe, Unsubscribe, UserProperties, Version, encode,
+        },
+        ws,
+    },
+};
+
+/// Reads of one turn; then other tasks of this thread have theirs.
+const READS: usize = 8;
+/// Answers that a client may leave unread before nothing more is read from it.
+const UNREAD: usize = 64 * 1024;
+
+/// See the module.
+pub struct Connection {
+    edge: Arc<Edge>,
+    session: Arc<Session>,
+    epoch: u32,
+    /// Taken when the connection is over and only read out.
+    inlet: Option<Inlet>,
+    inbound: Inbound,
+    websocket: bool,
+    since: Instant,
+    outcome: Outcome,
+    slot: Option<Slot>,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has not, or its task was dropped or panicked.
+    Dropped,
+    /// DISCONNECT.
+    Goodbye { with_will: bool },
+    /// The peer ended the stream or the network did.
+    Lost,
+    /// We ended it.
+    Closed(Close),
+    /// Its session went on to another connection.
+    Replaced,
+}
+
+impl Connection {
+    pub fn new(
+        edge: Arc<Edge>,
+        session: Arc<Session>,
+        epoch: u32,
+        inlet: Inlet,
+        inbound: Inbound,
+        websocket: bool,
+        slot: Slot,
+    ) -> Self {
+        Self {
+            edge,
+            session,
+            epoch,
+            inlet: Some(inlet),
+            inbound,
+            websocket,
+            since: Instant::now(),
+            outcome: Outcome::Dropped,
+            slot: Some(slot),
+        }
+    }
+
+    fn limits(&self) -> InletLimits {
+        self.edge.limits.inlet
+    }
+
+    /// What has to be seen to before reading: an end that somebody asked for, bytes that could not be sent. Says
+    /// whether the client reads its answers.
+    fn attend(&mut self, cx: &Context<'_>, now: Instant) -> Result<bool, Outcome> {
+        let mut state = self.session.lock();
+        if self.session.epoch() != self.epoch {
+            return Err(Outcome::Replaced);
+        }
+        let dirty = state.dirty;
+        let Some(link) = state.link() else { return Err(Outcome::Replaced) };
+        if !link.waker.will_wake(cx.waker()) {
+            link.waker = cx.waker().clone();
+        }
+        if let Some(close) = link.close {
+            return Err(Outcome::Closed(close));
+        }
+        let waiting = dirty || link.waiting() > 0;
+        drop(state);
+        if waiting {
+            self.edge.hub.flush(&self.session, None, now);
+        }
+        let mut state = self.session.lock();
+        Ok(state.link().is_none_or(|link| link.waiting() < UNREAD))
+    }
+
+    /// Handles one read's worth. `Ready` when the connection is over.
+    fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Outcome>> {
+        let now = Instant::now();
+        if !self.attend(cx, now)? {
+            return Poll::Pending; // the write that is pending wakes the task
+        }
+        self.with_scratch(now, |inlet, limits, turn| inlet.poll_read(cx, limits, turn))
+    }
+
+    /// Handles what was read together with CONNECT.
+    fn start(&mut self) -> Result<(), Outcome> {
+        let now = Instant::now();
+        let polled = self.with_scratch(now, |inlet, limits, turn| {
+            Poll::Ready(inlet.feed(&[], limits, turn).map(|()| Read::More))
+        });
+        match polled {
+            Poll::Ready(result) => result,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    fn with_scratch(
+        &mut self,
+        now: Instant,
+        read: impl FnOnce(&mut Inlet, InletLimits, &mut Turn<'_>) -> Poll<Result<Read, ReadError>>,
+    ) -> Poll<Result<(), Outcome>> {
+        thread_local!(static SCRATCH: RefCell<Scratch> = RefCell::default());
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.acks.clear();
+            let limits = self.limits();
+            let work = Work {
+                edge: &self.edge,
+                session: &self.session,
+                epoch: self.epoch,
+                version: self.inbound.version,
+                scratch,
+                now,
+                received: 0,
+                bytes: 0,
+                corked: false,
+                with_will: false,
+            };
+            let mut turn = Turn { inbound: &mut self.inbound, work };
+            let Some(inlet) = &mut self.inlet else { return Poll::Ready(Err(Outcome::Dropped)) };
+            let polled = read(inlet, limits, &mut turn);
+            let with_will = turn.work.with_will;
+            if polled.is_ready() {
+                turn.work.finish();
+            }
+            polled.map(|result| match result {
+                Ok(Read::More) => Ok(()),
+                Ok(Read::End) | Err(ReadError::Io(_)) => Err(Outcome::Lost),
+                Err(ReadError::Packet(error)) => Err(Outcome::Closed(error.into())),
+                Err(ReadError::Frame(code)) => {
+                    self.refuse_frames(code);
+                    Err(Outcome::Lost)
+                }
+                Err(ReadError::Handled(Stop::Close(close))) => Err(Outcome::Closed(close)),
+                Err(ReadError::Handled(Stop::Replaced)) => Err(Outcome::Replaced),
+                Err(ReadError::Handled(Stop::Goodbye | Stop::Taken)) => Err(Outcome::Goodbye { with_will }),
+            })
+        })
+    }
+
+    /// Answers what is not WebSocket, or a WebSocket close, with the close code for it.
+    fn refuse_frames(&self, code: ws::CloseCode) {
+        self.session.with_link(self.epoch, |link| link.unsent.extend_from_slice(&ws::close_frame(code)));
+        self.edge.hub.flush(&self.session, None, Instant::now());
+    }
+
+    /// Tells a client why it is disconnected, if it can be told.
+    fn say_goodbye(&self, close: Close) {
+        self.session.with_link(self.epoch, |link| {
+            link.corked = false;
+            link.disconnect(close);
+        });
+        self.edge.hub.flush(&self.session, None, Instant::now());
+        if self.websocket {
+            self.refuse_frames(ws::CloseCode::NORMAL);
+        }
+    }
+
+    /// Runs the connection to its end. One that we closed is read for a moment longer, because closing a socket with
+    /// unread bytes destroys what the peer has yet to read: why it was closed.
+    pub async fn run(mut self) {
+        let outcome = (&mut self).await;
+        if let Outcome::Closed(close) = outcome {
+            self.say_goodbye(close);
+            self.session.with_link(self.epoch, |link| link.stream.shutdown(&link.waker));
+            let (inlet, slot) = (self.inlet.take(), self.slot.take());
+            drop(self);
+            tokio::spawn(async move {
+                let _slot = slot;
+                if let Some(inlet) = inlet {
+                    inlet.linger().await;
+                }
+            });
+        }
+    }
+}
+
+impl Future for Connection {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let this = &mut *self;
+        for _ in 0..READS {
+            match this.poll_once(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(outcome)) => {
+                    this.outcome = outcome;
+                    return Poll::Ready(outcome);
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Tells the session that its connection is over, also when the task panicked or was dropped with its runtime.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let end = match self.outcome {
+            Outcome::Goodbye { with_will: false } => End::Normal,
+            _ => End::Lost,
+        };
+        self.edge.hub.disconnect(&self.session, self.epoch, end, Instant::now());
+        self.edge.ended(&self.session, self.outcome, self.since);
+    }
+}
+
+/// Memory that the connections of a thread use in turn.
+#[derive(Default)]
+struct Scratch {
+    /// Answers to the client whose turn it is.
+    acks: Vec<u8>,
+    dirty: Dirty,
+}
+
+/// One read's packets being handled.
+struct Turn<'a> {
+    inbound: &'a mut Inbound,
+    work: Work<'a>,
+}
+
+/// What handling a packet needs beside the packet.
+struct Work<'a> {
+    edge: &'a Edge,
+    session: &'a Arc<Session>,
+    epoch: u32,
+    version: Version,
+    scratch: &'a mut Scratch,
+    now: Instant,
+    received: u64,
+    bytes: u64,
+    corked: bool,
+    with_will: bool,
+}
+
+impl Handler for Turn<'_> {
+    fn version(&self) -> Version {
+        self.inbound.version
+    }
+
+    fn packet(&mut self, packet: Packet<'_>, _bytes: &[u8]) -> Result<(), Stop> {
+        let work = &mut self.work;
+        if work.session.epoch() != work.epoch {
+            return Err(Stop::Replaced); // whatever it still says, the session is another connection's
+        }
+        match self.inbound.step(packet)? {
+            Step::Publish(publish) => work.publish(&publish)?,
+            Step::PubAck(ack) => {
+                work.session.lock().outbound.puback(ack.packet_id);
+            }
+            Step::PubRec(ack) => {
+                let answer = work.session.lock().outbound.pubrec(ack.packet_id, ack.reason);
+                if let Some(reason) = answer {
+                    work.acknowledge(Packet::PubRel, ack.packet_id, reason, "no such message");
+                }
+            }
+            Step::PubRel(ack) => {
+                let known = work.session.lock().unreleased.release(ack.packet_id);
+                let reason = if known { ReasonCode::SUCCESS } else { ReasonCode::PACKET_IDENTIFIER_NOT_FOUND };
+                work.acknowledge(Packet::PubComp, ack.packet_id, reason, "no such message");
+            }
+            Step::PubComp(ack) => {
+                work.session.lock().outbound.pubcomp(ack.packet_id);
+            }
+            Step::Subscribe(subscribe) => work.subscribe(&subscribe),
+            Step::Unsubscribe(unsubscribe) => work.unsubscribe(&unsubscribe),
+            Step::Ping => encode(&mut work.scratch.acks, work.version, &Packet::PingResp), // [MQTT-3.12.4-1]
+            Step::Disconnect(disconnect) => {
+                if let Some(expiry) = disconnect.session_expiry {
+                    work.session.lock().expiry = work.edge.limits.expiry(expiry);
+                }
+                work.with_will = disconnect.reason != ReasonCode::SUCCESS;
+                return Err(Stop::Goodbye);
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, frame: &[u8]) {
+        self.work.with_link(|link| link.unsent.extend_from_slice(frame));
+    }
+}
+
+impl Work<'_> {
+    fn with_link(&self, change: impl FnOnce(&mut Link)) {
+        self.session.with_link(self.epoch, change);
+    }
+
+    fn publish(&mut self, publish: &Publish<'_>) -> Result<(), Stop> {
+        self.received += 1;
+        self.bytes += publish.payload.len() as u64;
+        let fresh = match (publish.qos, publish.packet_id) {
+            (QoS::ExactlyOnce, Some(id)) => self.session.lock().unreleased.receive(id, self.edge.limits.inflight)?,
+            _ => true,
+        };
+        let routed = if fresh { self.route(publish) } else { Ok(true) };
+        let Some(packet_id) = publish.packet_id else {
+            return Ok(()); // a refused QoS 0 message is dropped and counted
+        };
+        let (reason, what) = match routed {
+            Ok(true) => (ReasonCode::SUCCESS, ""),
+            Ok(false) => (ReasonCode::NO_MATCHING_SUBSCRIBERS, ""),
+            Err(refusal) => (refusal.reason, refusal.what),
+        };
+        if publish.qos == QoS::AtLeastOnce {
+            self.acknowledge(Packet::PubAck, packet_id, reason, what);
+        } else {
+            // In 5.0 a refusal ends the exchange; 3.1.1 cannot be told and releases it as usual.
+            if reason.is_error() && self.version == Version::V5 {
+                self.session.lock().unreleased.release(packet_id);
+            }
+            self.acknowledge(Packet::PubRec, packet_id, reason, what);
+        }
+        Ok(())
+    }
+
+    fn route(&mut self, publish: &Publish<'_>) -> Result<bool, Refusal> {
+        let hub = &self.edge.hub;
+        let routed = hub
+            .policy
+            .publish(&self.session.identity, self.session.id, publish, self.now)
+            .and_then(|permit| hub.publish(permit, self.now, &mut self.scratch.dirty));
+        if routed.is_err() {
+            hub.metrics.publishes_refused.increment(1);
+        }
+        routed
+    }
+
+    fn acknowledge(
+        &mut self,
+        kind: fn(Ack<'_>) -> Packet<'_>,
+        packet_id: NonZeroU16,
+        reason: ReasonCode,
+        what: &str,
+    ) {
+        let ack = Ack {
+            packet_id,
+            reason,
+            reason_string: reason.is_error().then_some(what).filter(|_| self.tells_why()),
+            user: UserProperties::default(),
+        };
+        encode(&mut self.scratch.acks, self.version, &kind(ack));
+    }
+
+    /// Whether this client wants reason strings [MQTT-3.1.2-29].
+    fn tells_why(&self) -> bool {
+        let mut wanted = false;
+        if self.version == Version::V5 {
+            self.with_link(|link| wanted = link.terms.problem_information);
+        }
+        wanted
+    }
+
+    fn subscribe(&mut self, subscribe: &Subscribe<'_>) {
+        // The SUBACK is to precede what the subscription brings, whoever else writes meanwhile.
+        if !std::mem::replace(&mut self.corked, true) {
+            self.with_link(|link| link.corked = true);
+        }
+        let hub = &self.edge.hub;
+        let mut codes = Codes::new();
+        let mut why = None;
+        for (filter, options) in subscribe.filters.iter() {
+            let granted = hub.policy.subscribe(&self.session.identity, filter, options).and_then(|permit| {
+                let id = subscribe.subscription_id;
+                hub.subscribe(self.session, &permit, id, self.now, &mut self.scratch.dirty)?;
+                Ok(permit.options().qos as u8)
+            });
+            codes.push(granted.unwrap_or_else(|refusal| {
+                hub.metrics.subscribes_refused.increment(1);
+                why = Some(refusal.what);
+                refusal.reason.0
+            }));
+        }
+        let ack = SubAck {
+            packet_id: subscribe.packet_id,
+            reason_string: why.filter(|_| self.tells_why()),
+            user: UserProperties::default(),
+            codes: &codes,
+        };
+        encode(&mut self.scratch.acks, self.version, &Packet::SubAck(ack));
+    }
+
+    fn unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>) {
+        let ended = |filter| match self.edge.hub.unsubscribe(self.session, filter) {
+            true => ReasonCode::SUCCESS.0,
+            false => ReasonCode::NO_SUBSCRIPTION_EXISTED.0,
+        };
+        let codes: Codes = unsubscribe.filters.iter().map(ended).collect();
+        let packet_id = unsubscribe.packet_id;
+        let ack = SubAck { packet_id, reason_string: None, user: UserProperties::default(), codes: &codes };
+        encode(&mut self.scratch.acks, self.version, &Packet::UnsubAck(ack));
+    }
+
+    /// Writes what this read has brought: to the receivers first, then the answers.
+    fn finish(self) {
+        let hub = &self.edge.hub;
+        self.session.hear(hub.millis(self.now));
+        if self.received > 0 {
+            hub.metrics.messages_received.increment(self.received);
+            hub.metrics.bytes_received.increment(self.bytes);
+        }
+        if self.corked {
+            self.with_link(|link| link.corked = false);
+        }
+        self.scratch.dirty.flush_except(self.session, hub, self.now);
+        hub.flush(self.session, Some((self.epoch, &self.scratch.acks)), self.now);
+    }
+}

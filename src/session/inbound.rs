@@ -1,0 +1,150 @@
+//! Packets from a client, after CONNECT: what each asks for, and whether it may be sent at this point.
+//!
+//! Pure: packets in, steps out. What survives the connection (QoS 2 identifiers) lies in the session's state.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroU16,
+};
+
+use super::Close;
+use crate::wire::mqtt::{
+    Ack, Disconnect, Packet, Publish, ReasonCode, Subscribe, Unsubscribe, Version, check_from_client,
+};
+
+/// What a client's packet asks for.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// Its topic alias, if it had one, is resolved.
+    Publish(Publish<'a>),
+    PubAck(Ack<'a>),
+    PubRec(Ack<'a>),
+    PubRel(Ack<'a>),
+    PubComp(Ack<'a>),
+    Subscribe(Subscribe<'a>),
+    Unsubscribe(Unsubscribe<'a>),
+    Ping,
+    Disconnect(Disconnect<'a>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Inbound {
+    pub version: Version,
+    /// Topic Alias Maximum that we announced.
+    topic_aliases: u16,
+    user_properties: usize,
+    /// Session expiry that CONNECT asked for.
+    expiry: u32,
+    aliases: Option<Box<HashMap<NonZeroU16, Box<str>>>>,
+}
+
+const fn protocol_error(what: &'static str) -> Close {
+    Close { reason: ReasonCode::PROTOCOL_ERROR, what }
+}
+
+const ALIAS_INVALID: Close = Close { reason: ReasonCode::TOPIC_ALIAS_INVALID, what: "no such topic alias" };
+const TOO_MANY_PROPERTIES: Close =
+    Close { reason: ReasonCode::QUOTA_EXCEEDED, what: "more user properties than this server takes" };
+
+impl Inbound {
+    pub fn new(version: Version, topic_aliases: u16, user_properties: usize, expiry: u32) -> Self {
+        Self { version, topic_aliases, user_properties, expiry, aliases: None }
+    }
+
+    /// Judges the next packet.
+    pub fn step<'a>(&'a mut self, packet: Packet<'a>) -> Result<Step<'a>, Close> {
+        check_from_client(&packet)?;
+        self.check_user_properties(&packet)?;
+        match packet {
+            Packet::Publish(publish) => self.resolve(publish).map(Step::Publish),
+            Packet::PubAck(ack) => Ok(Step::PubAck(ack)),
+            Packet::PubRec(ack) => Ok(Step::PubRec(ack)),
+            Packet::PubRel(ack) => Ok(Step::PubRel(ack)),
+            Packet::PubComp(ack) => Ok(Step::PubComp(ack)),
+            Packet::Subscribe(subscribe) => Ok(Step::Subscribe(subscribe)),
+            Packet::Unsubscribe(unsubscribe) => Ok(Step::Unsubscribe(unsubscribe)),
+            Packet::PingReq => Ok(Step::Ping),
+            Packet::Disconnect(disconnect) => self.disconnect(disconnect).map(Step::Disconnect),
+            Packet::Connect(_) => Err(protocol_error("a second CONNECT")), // [MQTT-3.1.0-2]
+            Packet::Auth(_) => Err(protocol_error("AUTH without an authentication method")), // [MQTT-4.12.0-6]
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                Err(protocol_error("a packet that only a server sends"))
+            }
+        }
+    }
+
+    fn check_user_properties(&self, packet: &Packet<'_>) -> Result<(), Close> {
+        let user = match packet {
+            Packet::Publish(publish) => publish.properties.user,
+            Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubRel(ack) | Packet::PubComp(ack) => ack.user,
+            Packet::Subscribe(subscribe) => subscribe.user,
+            Packet::Unsubscribe(unsubscribe) => unsubscribe.user,
+            Packet::Disconnect(disconnect) => disconnect.user,
+            _ => return Ok(()),
+        };
+        if user.len() > self.user_properties { Err(TOO_MANY_PROPERTIES) } else { Ok(()) }
+    }
+
+    fn resolve<'a>(&'a mut self, mut publish: Publish<'a>) -> Result<Publish<'a>, Close> {
+        let Some(alias) = publish.properties.topic_alias else { return Ok(publish) };
+        if alias.get() > self.topic_aliases {
+            return Err(ALIAS_INVALID); // [MQTT-3.3.2-9]
+        }
+        let aliases = self.aliases.get_or_insert_default();
+        if !publish.topic.is_empty() {
+            aliases.insert(alias, publish.topic.into());
+        } else if let Some(topic) = aliases.get(&alias) {
+            publish.topic = topic;
+        } else {
+            return Err(ALIAS_INVALID);
+        }
+        Ok(publish)
+    }
+
+    fn disconnect<'a>(&self, disconnect: Disconnect<'a>) -> Result<Disconnect<'a>, Close> {
+        match disconnect.session_expiry {
+            // 3.14.2.2.2
+            Some(1..) if self.expiry == 0 => Err(protocol_error("a session expiry where CONNECT had none")),
+            _ => Ok(disconnect),
+        }
+    }
+}
+
+/// The QoS 2 packet identifiers that a client has used and not released. They belong to the session.
+#[derive(Debug, Default)]
+pub struct Unreleased(Vec<NonZeroU16>);
+
+impl Unreleased {
+    /// Notes a PUBLISH. `Ok(false)` for one that came before and must not be delivered again [MQTT-4.3.3-10];
+    /// more than `maximum` at once ends the connection [MQTT-3.3.4-7].
+    pub fn receive(&mut self, packet_id: NonZeroU16, maximum: u16) -> Result<bool, Close> {
+        if self.0.contains(&packet_id) {
+            return Ok(false);
+        }
+        if self.0.len() >= usize::from(maximum) {
+            return Err(Close {
+                reason: ReasonCode::RECEIVE_MAXIMUM_EXCEEDED,
+                what: "more unreleased QoS 2 messages than Receive Maximum allows",
+            });
+        }
+        self.0.push(packet_id);
+        Ok(true)
+    }
+
+    /// PUBREL, or a refusal of the message: the identifier is free again. `false` if it was not in use.
+    pub fn release(&mut self, packet_id: NonZeroU16) -> bool {
+        let position = self.0.iter().position(|id| *id == packet_id);
+        if let Some(position) = position {
+            self.0.swap_remove(position);
+            if self.0.is_empty() {
+                self.0 = Vec::new();
+            }
+        }
+        position.is_some()
+    }
+}
+
+/// Codes of a SUBACK or UNSUBACK are kept in order, on the stack for all but unusual packets.
+pub type Codes = smallvec::SmallVec<[u8; 16]>;
+

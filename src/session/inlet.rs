@@ -1,0 +1,246 @@
+//! The receiving side of one connection: bytes from the stream, WebSocket frames taken off, packet after packet out.
+//!
+//! A connection owns no read buffer. Bytes are read into a buffer of the thread and handled there; only an incomplete
+//! packet is kept, in memory that grows by the bytes that came and never by a length that was announced.
+
+use std::{
+    cell::RefCell,
+    io,
+    task::{Context, Poll},
+};
+
+use super::{Close, ReadHalf};
+use crate::wire::{
+    mqtt::{DecodeError, Packet, ReasonCode, Version, decode},
+    ws::{self, Deframer},
+};
+
+/// Bytes read at once, and about the most that is handled before other connections of the thread have their turn.
+const BUFFER: usize = 64 * 1024;
+/// An incomplete packet up to here is moved to the front of the thread's buffer, a longer one is read on in place.
+const MOVED: usize = BUFFER / 2;
+
+/// See the module.
+pub struct Inlet {
+    half: ReadHalf,
+    frames: Option<Box<Deframer>>,
+    /// MQTT bytes of a packet that is not complete.
+    tail: Vec<u8>,
+}
+
+/// Bounds of what is read.
+#[derive(Debug, Clone, Copy)]
+pub struct InletLimits {
+    /// Bytes of the largest packet.
+    pub packet: usize,
+    /// Bytes of the largest WebSocket frame.
+    pub frame: usize,
+}
+
+/// What a read came to.
+#[derive(Debug)]
+pub enum Read {
+    /// Bytes were handled.
+    More,
+    /// The peer ended the stream.
+    End,
+}
+
+/// Why nothing more is read.
+#[derive(Debug)]
+pub enum ReadError {
+    Io(io::Error),
+    /// Not MQTT.
+    Packet(DecodeError),
+    /// Not WebSocket: the close code of RFC 6455 7.4.1.
+    Frame(ws::CloseCode),
+    /// A packet was handled, and that was the end.
+    Handled(Stop),
+}
+
+/// A handler's word that no further packet is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The client said goodbye.
+    Goodbye,
+    /// The server ends the connection.
+    Close(Close),
+    /// The session is another connection's by now.
+    Replaced,
+    /// The first packet has been taken; the rest is for somebody else.
+    Taken,
+}
+
+impl From<Close> for Stop {
+    fn from(close: Close) -> Self {
+        Self::Close(close)
+    }
+}
+
+/// What a reader does with what it reads.
+pub trait Handler {
+    /// The version in which packets are read.
+    fn version(&self) -> Version;
+    /// The next packet and the bytes it was read from.
+    fn packet(&mut self, packet: Packet<'_>, bytes: &[u8]) -> Result<(), Stop>;
+    /// Bytes that are no packet.
+    fn malformed(&mut self, _bytes: &[u8]) {}
+    /// Raw bytes that answer a WebSocket control frame.
+    fn answer(&mut self, frame: &[u8]);
+}
+
+impl Inlet {
+    pub fn new(half: ReadHalf, websocket: bool) -> Self {
+        Self { half, frames: websocket.then(Box::default), tail: Vec::new() }
+    }
+
+    /// Reads once and hands every complete packet to `handler`.
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        limits: InletLimits,
+        handler: &mut impl Handler,
+    ) -> Poll<Result<Read, ReadError>> {
+        thread_local!(static SHARED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
+        if self.tail.len() > MOVED {
+            return self.poll_read_on(cx, limits, handler);
+        }
+        SHARED.with_borrow_mut(|buffer| {
+            buffer.resize(BUFFER, 0);
+            let kept = self.tail.len();
+            let read = match self.half.poll_read(cx, &mut buffer[kept..]) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(ReadError::Io(error))),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Read::End)),
+                Poll::Ready(Ok(read)) => read,
+            };
+            buffer[..kept].copy_from_slice(&self.tail);
+            let result = self.handle(&mut buffer[..kept + read], kept, limits, handler);
+            if let Ok(left) = &result {
+                keep(&mut self.tail, &buffer[left.clone()]);
+            }
+            Poll::Ready(result.map(|_| Read::More))
+        })
+    }
+
+    /// The same for a long incomplete packet, in its own memory.
+    fn poll_read_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        limits: InletLimits,
+        handler: &mut impl Handler,
+    ) -> Poll<Result<Read, ReadError>> {
+        let mut buffer = std::mem::take(&mut self.tail);
+        let kept = buffer.len();
+        buffer.resize(kept + BUFFER, 0);
+        let polled = self.half.poll_read(cx, &mut buffer[kept..]);
+        let read = match &polled {
+            Poll::Ready(Ok(read)) => *read,
+            _ => 0,
+        };
+        buffer.truncate(kept + read);
+        if read == 0 {
+            self.tail = buffer;
+            return polled.map(|result| result.map(|_| Read::End).map_err(ReadError::Io));
+        }
+        let left = self.handle(&mut buffer, kept, limits, handler)?;
+        if left.start == 0 {
+            buffer.truncate(left.end);
+            self.tail = buffer;
+        } else {
+            keep(&mut self.tail, &buffer[left]);
+        }
+        Poll::Ready(Ok(Read::More))
+    }
+
+    /// Bytes that were read by somebody else before this connection was one: those behind an HTTP upgrade.
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        limits: InletLimits,
+        handler: &mut impl Handler,
+    ) -> Result<(), ReadError> {
+        let mut buffer = [&self.tail, bytes].concat();
+        let left = self.handle(&mut buffer, self.tail.len(), limits, handler)?;
+        keep(&mut self.tail, &buffer[left]);
+        Ok(())
+    }
+
+    /// Reads and forgets until the peer ends the stream, for a moment at most.
+    pub async fn linger(mut self) {
+        const MOMENT: std::time::Duration = std::time::Duration::from_secs(1);
+        const MOST: usize = 4 * 1024 * 1024;
+        let mut read = 0;
+        let drain = std::future::poll_fn(|cx| {
+            let mut forgotten = [0; 1024];
+            loop {
+                match std::task::ready!(self.half.poll_read(cx, &mut forgotten)) {
+                    Ok(1..) if read < MOST => read += forgotten.len(),
+                    _ => return Poll::Ready(()),
+                }
+            }
+        });
+        // The time is up or the peer is gone: either way nobody reads any more.
+        let _ = tokio::time::timeout(MOMENT, drain).await;
+    }
+
+    /// Handles `buffer`, in which what follows `kept` bytes of MQTT has just come from the stream. Returns where an
+    /// incomplete packet lies.
+    fn handle(
+        &mut self,
+        buffer: &mut [u8],
+        kept: usize,
+        limits: InletLimits,
+        handler: &mut impl Handler,
+    ) -> Result<std::ops::Range<usize>, ReadError> {
+        let mut end = buffer.len();
+        let mut broken = None;
+        if let Some(frames) = &mut self.frames {
+            match frames.deframe(buffer, kept, limits.frame, |frame| handler.answer(frame)) {
+                Ok(written) => end = written,
+                Err(error) => {
+                    end = error.written;
+                    broken = Some(ReadError::Frame(error.code));
+                }
+            }
+        }
+        let mut start = 0;
+        while start < end {
+            let bytes = &buffer[start..end];
+            match decode(bytes, handler.version(), limits.packet) {
+                Ok(None) => break,
+                Ok(Some((packet, length))) => {
+                    start += length;
+                    if let Err(stop) = handler.packet(packet, &bytes[..length]) {
+                        keep(&mut self.tail, &buffer[start..end]);
+                        return Err(ReadError::Handled(stop));
+                    }
+                }
+                Err(error) => {
+                    handler.malformed(bytes);
+                    return Err(ReadError::Packet(error));
+                }
+            }
+        }
+        broken.map_or(Ok(start..end), Err)
+    }
+}
+
+/// Keeps `bytes` in exactly as much memory as they need.
+fn keep(tail: &mut Vec<u8>, bytes: &[u8]) {
+    if bytes.is_empty() {
+        *tail = Vec::new();
+    } else {
+        tail.clear();
+        tail.reserve_exact(bytes.len());
+        tail.extend_from_slice(bytes);
+    }
+}
+
+/// The reason that an error of the codec gives to a 5.0 client.
+impl From<DecodeError> for Close {
+    fn from(error: DecodeError) -> Self {
+        Self { reason: error.reason, what: error.what }
+    }
+}
+

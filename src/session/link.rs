@@ -1,0 +1,186 @@
+//! The sending side of one connection: what its peer agreed to in CONNECT, and the bytes that it has not taken yet.
+
+use std::{
+    collections::HashMap,
+    io::IoSlice,
+    num::{NonZeroU16, NonZeroU32},
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use super::{WriteHalf, batch::Batch, outbound::Delivery};
+use crate::{hub::TimerKey, wire::{
+    mqtt::{Disconnect, Packet, PublishHeader, ReasonCode, Version, encode, publish_header},
+    ws,
+}};
+
+/// What CONNECT settled for the packets that we send.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    pub version: Version,
+    /// Unacknowledged QoS 1 and 2 messages that may be on the way to this client.
+    pub window: u16,
+    /// Bytes; the client's Maximum Packet Size.
+    pub maximum_packet: Option<NonZeroU32>,
+    /// Aliases that we may use towards this client.
+    pub topic_aliases: u16,
+    /// Whether reason strings may be sent with packets other than CONNACK and DISCONNECT [MQTT-3.1.2-29].
+    pub problem_information: bool,
+}
+
+/// See the module.
+pub struct Link {
+    pub terms: Terms,
+    pub websocket: bool,
+    pub stream: WriteHalf,
+    /// Wakes the connection's task.
+    pub waker: Waker,
+    /// Encoded packets other than PUBLISH, to be sent before queued messages.
+    pub control: Vec<u8>,
+    /// Bytes of a batch that the socket refused.
+    pub unsent: Vec<u8>,
+    /// Since when the socket has refused bytes.
+    pub blocked_since: Option<Instant>,
+    /// Somebody is to look, within the write timeout, whether it still does.
+    pub watched: bool,
+    pub stuck_watch: Option<TimerKey>,
+    /// The client must be heard within this: one and a half times its keep alive [MQTT-3.1.2-22].
+    pub silence: Option<Duration>,
+    /// The next look at when it was last heard.
+    pub silence_watch: Option<TimerKey>,
+    /// While set, only the connection's own task writes: a SUBACK is to precede what it brings.
+    pub corked: bool,
+    /// Why the connection is to end; its task acts on it.
+    pub close: Option<Close>,
+    aliases: Option<Box<Aliases>>,
+}
+
+/// Why the server ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Close {
+    /// What a 5.0 client is told.
+    pub reason: ReasonCode,
+    /// One line for the client and for the log.
+    pub what: &'static str,
+}
+
+impl Link {
+    pub fn new(terms: Terms, websocket: bool, stream: WriteHalf, waker: Waker) -> Self {
+        let aliases = (terms.topic_aliases > 0).then(Box::<Aliases>::default);
+        Self {
+            terms,
+            websocket,
+            stream,
+            waker,
+            control: Vec::new(),
+            unsent: Vec::new(),
+            blocked_since: None,
+            watched: false,
+            stuck_watch: None,
+            silence: None,
+            silence_watch: None,
+            corked: false,
+            close: None,
+            aliases,
+        }
+    }
+
+    /// Bytes that wait for the socket.
+    pub fn waiting(&self) -> usize {
+        self.unsent.len() + self.control.len() + usize::from(self.stream.unflushed())
+    }
+
+    /// Asks the connection's task to end it; the first reason stands.
+    pub fn close(&mut self, close: Close) {
+        if self.close.is_none() {
+            self.close = Some(close);
+            self.waker.wake_by_ref();
+        }
+    }
+
+    /// Appends a publish. `false` if it is larger than the client accepts [MQTT-3.1.2-24].
+    pub fn publish(
+        &mut self,
+        batch: &mut Batch,
+        delivery: &Delivery,
+        packet_id: Option<NonZeroU16>,
+        dup: bool,
+        now: Instant,
+    ) -> bool {
+        let message = &*delivery.message;
+        let mut header = PublishHeader {
+            dup,
+            qos: delivery.qos,
+            retain: delivery.retain,
+            topic: message.topic(),
+            packet_id,
+            topic_alias: None,
+            message_expiry: message.expiry_left(now),
+            subscription_ids: delivery.ids.as_slice(),
+            properties: message.properties(),
+        };
+        let start = batch.head().len();
+        if self.surely_fits(delivery) {
+            if let Some(aliases) = &mut self.aliases {
+                (header.topic, header.topic_alias) = aliases.shorten(header.topic, self.terms.topic_aliases);
+            }
+            publish_header(batch.head(), self.terms.version, &header, message.payload().len());
+        } else {
+            publish_header(batch.head(), self.terms.version, &header, message.payload().len());
+            let size = batch.head().len() - start + message.payload().len();
+            if self.terms.maximum_packet.is_some_and(|maximum| size > maximum.get() as usize) {
+                batch.head().truncate(start);
+                return false;
+            }
+        }
+        batch.payload(&delivery.message);
+        true
+    }
+
+    /// A bound that needs no encoding; near the limit the encoded packet itself is measured.
+    fn surely_fits(&self, delivery: &Delivery) -> bool {
+        // The most that stands in a PUBLISH beside topic, properties and payload: fixed header 5, topic length 2,
+        // packet id 2, property length 4, expiry 5, alias 3, and 5 for each subscription identifier.
+        const BESIDE: usize = 21;
+        let most = delivery.message.size() + BESIDE + 5 * delivery.ids.as_slice().len();
+        self.terms.maximum_packet.is_none_or(|maximum| most <= maximum.get() as usize)
+    }
+
+    /// Says that another connection has the session now, if that can be said without waiting, and ends this one.
+    pub fn replaced(&mut self, close: Close) {
+        if self.unsent.is_empty() {
+            self.disconnect(close);
+            let frame = if self.websocket { ws::server_header(self.control.len() as u64) } else { ws::Header::default() };
+            let slices = [IoSlice::new(frame.as_slice()), IoSlice::new(&self.control)];
+            // Whether it arrives or not, the connection ends here.
+            let _ = self.stream.write(&slices, &self.waker);
+        }
+        self.stream.shutdown(&self.waker);
+        self.waker.wake_by_ref();
+    }
+
+    /// Queues the DISCONNECT that 3.1.1 does not know.
+    pub fn disconnect(&mut self, close: Close) {
+        if self.terms.version == Version::V5 {
+            let packet = Disconnect { reason: close.reason, reason_string: Some(close.what), ..Disconnect::default() };
+            encode(&mut self.control, Version::V5, &Packet::Disconnect(packet));
+        }
+    }
+}
+
+/// Topic aliases that we use towards one client: the first topics get one each.
+#[derive(Default)]
+struct Aliases(HashMap<Box<str>, NonZeroU16>);
+
+impl Aliases {
+    fn shorten<'t>(&mut self, topic: &'t str, maximum: u16) -> (&'t str, Option<NonZeroU16>) {
+        if let Some(alias) = self.0.get(topic) {
+            return ("", Some(*alias));
+        }
+        let next = u16::try_from(self.0.len() + 1).ok().filter(|&next| next <= maximum).and_then(NonZeroU16::new);
+        if let Some(alias) = next {
+            self.0.insert(topic.into(), alias);
+        }
+        (topic, next)
+    }
+}

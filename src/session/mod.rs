@@ -1,0 +1,100 @@
+//! MQTT sessions: what a client has with the server, with or without a connection.
+//!
+//! A [`Session`] is shared: its connection's task reads for it, the hub queues messages in it, and whoever has done so
+//! writes them to the socket at once (see [`Session::flush`]), so that a delivery costs no task switch. What the
+//! protocol demands of it is pure: [`outbound`] for messages to the client, [`inbound`] for packets from it.
+
+pub mod accept;
+mod batch;
+mod connection;
+mod inbound;
+mod inlet;
+mod link;
+mod outbound;
+mod state;
+mod stream;
+
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use parking_lot::{Mutex, MutexGuard};
+
+pub use link::{Close, Link, Terms};
+pub use outbound::{Delivery, QueueLimits, Queued, SubscriptionIds};
+pub use state::{Attachment, Flushed, Kept, State};
+pub use stream::{Io, ReadHalf, Stream, WriteHalf};
+
+use crate::{hub::SubscriberId, policy::Identity};
+
+/// One MQTT session. Lock order: a shard of the hub, then a session; never two sessions.
+pub struct Session {
+    pub id: SubscriberId,
+    pub client_id: Box<str>,
+    pub identity: Arc<Identity>,
+    /// Counts the connections of this session; the task of an older one sees that it has been replaced.
+    epoch: AtomicU32,
+    /// Milliseconds on the hub's clock at which the client was last heard.
+    heard: AtomicU64,
+    state: Mutex<State>,
+}
+
+impl Session {
+    pub fn new(id: SubscriberId, client_id: &str, identity: Arc<Identity>) -> Self {
+        Self {
+            id,
+            client_id: client_id.into(),
+            identity,
+            epoch: AtomicU32::new(0),
+            heard: AtomicU64::new(0),
+            state: Mutex::new(State::default()),
+        }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    pub fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Begins the next connection's epoch. Call with the state locked.
+    pub fn next_epoch(&self) -> u32 {
+        self.epoch.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    pub fn hear(&self, millis: u64) {
+        self.heard.store(millis, Ordering::Relaxed);
+    }
+
+    pub fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Writes `control` (encoded packets other than PUBLISH, from the connection of that epoch) and then the messages
+    /// that wait for this client, as far as its socket takes them.
+    pub fn flush(&self, control: Option<(u32, &[u8])>, now: Instant) -> Flushed {
+        thread_local!(static BATCH: RefCell<batch::Batch> = RefCell::default());
+        BATCH.with_borrow_mut(|batch| {
+            let mut state = self.lock();
+            let control = control.filter(|(epoch, _)| *epoch == self.epoch()).map_or(&[][..], |(_, bytes)| bytes);
+            state.flush(batch, control, now)
+        })
+    }
+
+    /// Gives the link of the connection of `epoch` to `change`, if that is still the session's connection.
+    pub fn with_link(&self, epoch: u32, change: impl FnOnce(&mut Link)) {
+        let mut state = self.lock();
+        if self.epoch() == epoch
+            && let Some(link) = state.link()
+        {
+            change(link);
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Messages on their way out of a session: the bounded queue, the flight window, and what is sent again.
+//!
+//! Pure: messages, acknowledgements and the time go in, transmissions come out. It outlives the connection, so a
+//! session that comes back gets what was in flight (marked DUP, in the order it was first sent [MQTT-4.4.0-1],
+//! [MQTT-4.6.0-1]) and then what was queued. Order is first in, first out, whatever the QoS.
+
+use std::{
+    collections::VecDeque,
+    num::{NonZeroU16, NonZeroU32},
+    sync::Arc,
+    time::Instant,
+};
+
+use crate::{
+    hub::Message,
+    wire::mqtt::{QoS, ReasonCode},
+};
+
+/// Bounds of one session's outgoing side.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueLimits {
+    /// Messages waiting to be sent for the first time.
+    pub messages: usize,
+    /// Topic, property and payload bytes of those.
+    pub bytes: usize,
+    /// Most messages sent and not yet acknowledged; a client's Receive Maximum lowers it.
+    pub inflight: u16,
+}
+
+/// One delivery of a message to one session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery<M = Arc<Message>> {
+    pub message: M,
+    pub qos: QoS,
+    pub retain: bool,
+    pub ids: SubscriptionIds,
+}
+
+/// Subscription identifiers of the subscriptions that a delivery is for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum SubscriptionIds {
+    #[default]
+    None,
+    One(NonZeroU32),
+    Many(Box<[NonZeroU32]>),
+}
+
+impl SubscriptionIds {
+    pub fn as_slice(&self) -> &[NonZeroU32] {
+        match self {
+            Self::None => &[],
+            Self::One(id) => std::slice::from_ref(id),
+            Self::Many(ids) => ids,
+        }
+    }
+
+    pub fn add(&mut self, id: NonZeroU32) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(id),
+            Self::One(first) => Self::Many([first, id].into()),
+            Self::Many(ids) => Self::Many(ids.iter().copied().chain([id]).collect()),
+        }
+    }
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queued {
+    Accepted,
+    /// QoS 0 and no room, or nobody connected: gone, as QoS 0 allows.
+    Dropped,
+    /// QoS 1 or 2 and no room: the session can no longer keep its promise and must end.
+    Overflow,
+}
+
+/// The next thing to put on the wire.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Transmit {
+    Publish { delivery: Delivery, packet_id: Option<NonZeroU16>, dup: bool },
+    PubRel { packet_id: NonZeroU16 },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaiting {
+    PubAck,
+    PubRec,
+    PubComp,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    packet_id: NonZeroU16,
+    awaiting: Awaiting,
+    /// Gone once the receiver has it (PUBREC).
+    delivery: Option<Delivery>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Outbound {
+    queue: VecDeque<Delivery>,
+    queued_bytes: usize,
+    /// In the order of their first transmission.
+    flight: VecDeque<InFlight>,
+    /// How many of `flight`, from the front, went out on the present connection.
+    sent: usize,
+    last_packet_id: u16,
+}
+
+impl Default for Outbound {
+    fn default() -> Self {
+        Self { queue: VecDeque::new(), queued_bytes: 0, flight: VecDeque::new(), sent: 0, last_packet_id: 0 }
+    }
+}
+
+impl Outbound {
+    /// Queues a delivery. `connected` is whether anybody reads: QoS 0 is not kept for the absent, and takes at most
+    /// half of the queue of a slow reader, so that it never crowds out what is acknowledged.
+    pub fn push(&mut self, delivery: Delivery, limits: &QueueLimits, connected: bool) -> Queued {
+        let at_most_once = delivery.qos == QoS::AtMostOnce;
+        if at_most_once && !connected {
+            return Queued::Dropped;
+        }
+        let share = if at_most_once { 2 } else { 1 };
+        let size = delivery.message.size();
+        let full = self.queue.len() >= (limits.messages / share).max(1)
+            || (self.queued_bytes + size > limits.bytes / share && !self.queue.is_empty());
+        if full {
+            return if at_most_once { Queued::Dropped } else { Queued::Overflow };
+        }
+        self.queued_bytes += size;
+        self.queue.push_back(delivery);
+        Queued::Accepted
+    }
+
+    /// The next transmission, while `window` (the smaller of both sides' limits) has room. Messages whose expiry has
+    /// passed are left out and counted in `expired` [MQTT-3.3.2-5].
+    pub fn next(&mut self, window: u16, now: Instant, expired: &mut u64) -> Option<Transmit> {
+        if self.sent < self.flight.len() {
+            return self.resend(window);
+        }
+        while let Some(front) = self.queue.front() {
+            if front.message.expired(now) {
+                *expired += 1;
+                self.pop_queue();
+                continue;
+            }
+            if front.qos == QoS::AtMostOnce {
+                return self.pop_queue().map(|delivery| Transmit::Publish { delivery, packet_id: None, dup: false });
+            }
+            if self.flight.len() >= usize::from(window) {
+                return None;
+            }
+            let packet_id = self.free_packet_id()?;
+            let delivery = self.pop_queue()?;
+            let awaiting = if delivery.qos == QoS::AtLeastOnce { Awaiting::PubAck } else { Awaiting::PubRec };
+            self.flight.push_back(InFlight { packet_id, awaiting, delivery: Some(delivery.clone()) });
+            self.sent += 1;
+            return Some(Transmit::Publish { delivery, packet_id: Some(packet_id), dup: false });
+        }
+        None
+    }
+
+    fn resend(&mut self, window: u16) -> Option<Transmit> {
+        if self.sent >= usize::from(window) {
+            return None;
+        }
+        let entry = &self.flight[self.sent];
+        self.sent += 1;
+        let packet_id = entry.packet_id;
+        Some(match &entry.delivery {
+            Some(delivery) => {
+                Transmit::Publish { delivery: delivery.clone(), packet_id: Some(packet_id), dup: true }
+            }
+            None => Transmit::PubRel { packet_id },
+        })
+    }
+
+    /// Takes back a delivery that the receiver can never be sent (larger than its Maximum Packet Size): done, as if
+    /// it had been acknowledged [MQTT-3.1.2-25].
+    pub fn discard(&mut self, packet_id: Option<NonZeroU16>) {
+        if let Some(position) = packet_id.and_then(|id| self.position(id)) {
+            self.remove_flight(position);
+        }
+    }
+
+    /// PUBACK. `false` if nothing waited for it.
+    pub fn puback(&mut self, packet_id: NonZeroU16) -> bool {
+        self.complete(packet_id, Awaiting::PubAck)
+    }
+
+    /// PUBCOMP. `false` if nothing waited for it.
+    pub fn pubcomp(&mut self, packet_id: NonZeroU16) -> bool {
+        self.complete(packet_id, Awaiting::PubComp)
+    }
+
+    /// PUBREC: what PUBREL to answer with, `None` if the receiver refused the message and the exchange is over
+    /// [MQTT-4.3.3-4].
+    pub fn pubrec(&mut self, packet_id: NonZeroU16, reason: ReasonCode) -> Option<ReasonCode> {
+        let known = self.position(packet_id).filter(|&at| self.flight[at].awaiting != Awaiting::PubAck);
+        let Some(position) = known else {
+            return (!reason.is_error()).then_some(ReasonCode::PACKET_IDENTIFIER_NOT_FOUND);
+        };
+        if reason.is_error() {
+            self.remove_flight(position);
+            return None;
+        }
+        let entry = &mut self.flight[position];
+        entry.awaiting = Awaiting::PubComp;
+        entry.delivery = None; // the receiver has it and it must not be sent again [MQTT-4.3.3-6]
+        Some(ReasonCode::SUCCESS)
+    }
+
+    /// A new connection: everything in flight is to be sent again.
+    pub fn reconnect(&mut self) {
+        self.sent = 0;
+    }
+
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.flight.len()
+    }
+
+    /// Takes the oldest queued delivery for a receiver that needs no wire (an in-process client).
+    pub fn take(&mut self, now: Instant, expired: &mut u64) -> Option<Delivery> {
+        loop {
+            let delivery = self.pop_queue()?;
+            if !delivery.message.expired(now) {
+                return Some(delivery);
+            }
+            *expired += 1;
+        }
+    }
+
+    fn pop_queue(&mut self) -> Option<Delivery> {
+        let delivery = self.queue.pop_front()?;
+        self.queued_bytes -= delivery.message.size();
+        give_back(&mut self.queue);
+        Some(delivery)
+    }
+
+    fn complete(&mut self, packet_id: NonZeroU16, awaiting: Awaiting) -> bool {
+        let found = self.position(packet_id).filter(|&at| self.flight[at].awaiting == awaiting);
+        if let Some(position) = found {
+            self.remove_flight(position);
+        }
+        found.is_some()
+    }
+
+    /// Acknowledgements come in order from nearly everybody [MQTT-4.6.0-2], so the search ends at the front.
+    fn position(&self, packet_id: NonZeroU16) -> Option<usize> {
+        self.flight.iter().position(|entry| entry.packet_id == packet_id)
+    }
+
+    fn remove_flight(&mut self, position: usize) {
+        self.flight.remove(position);
+        if position < self.sent {
+            self.sent -= 1;
+        }
+        give_back(&mut self.flight);
+    }
+
+    /// The next unused packet identifier; `None` if all 65,535 are in use.
+    fn free_packet_id(&mut self) -> Option<NonZeroU16> {
+        for _ in 0..=u16::MAX {
+            self.last_packet_id = self.last_packet_id.wrapping_add(1);
+            match NonZeroU16::new(self.last_packet_id) {
+                Some(id) if self.position(id).is_none() => return Some(id),
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+/// An idle session keeps no memory that a burst needed.
+fn give_back<T>(deque: &mut VecDeque<T>) {
+    if deque.is_empty() && deque.capacity() > 8 {
+        *deque = VecDeque::new();
+    }
+}

@@ -1,0 +1,233 @@
+//! What a session holds, behind its lock.
+
+use std::{num::NonZeroU32, task::Waker, time::Instant};
+
+use super::{
+    Close, Link,
+    batch::Batch,
+    inbound::Unreleased,
+    outbound::{Outbound, Transmit},
+};
+use crate::{
+    hub::{TimerKey, Will},
+    wire::mqtt::{Ack, Packet, ReasonCode, SubscribeOptions, UserProperties, encode},
+};
+
+/// How the session is attached at present.
+pub enum Attachment {
+    /// Nobody reads; QoS 1 and 2 wait.
+    None,
+    /// A network connection.
+    Link(Box<Link>),
+    /// A client in this process, woken when there is something to take.
+    Local(Option<Waker>),
+}
+
+/// A subscription, as its session remembers it: enough to end it and to judge it again.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// As it was asked for, with `$share/…` if it was shared.
+    pub filter: Box<str>,
+    pub options: SubscribeOptions,
+    pub id: Option<NonZeroU32>,
+}
+
+/// See the module.
+pub struct State {
+    pub attachment: Attachment,
+    pub outbound: Outbound,
+    /// QoS 2 packet ids received and not yet released [MQTT-4.3.3-2].
+    pub unreleased: Unreleased,
+    /// In the order of their filters.
+    pub subscriptions: Vec<Kept>,
+    pub will: Option<Box<Will>>,
+    /// Seconds that the session outlives its connection; `u32::MAX` = for ever.
+    pub expiry: u32,
+    /// Kept without a connection.
+    pub waiting: bool,
+    /// What is to happen meanwhile: the end of the session, its will.
+    pub timers: [Option<TimerKey>; 2],
+    /// In a list of sessions to be flushed.
+    pub dirty: bool,
+    /// Ended: takes no more messages.
+    pub ended: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            attachment: Attachment::None,
+            outbound: Outbound::default(),
+            unreleased: Unreleased::default(),
+            subscriptions: Vec::new(),
+            will: None,
+            expiry: 0,
+            waiting: false,
+            timers: [None; 2],
+            dirty: false,
+            ended: false,
+        }
+    }
+}
+
+/// What a flush came to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Flushed {
+    /// Publishes and payload bytes that were encoded.
+    pub messages: u64,
+    pub bytes: u64,
+    /// Left out because their expiry had passed, or because they exceed the client's Maximum Packet Size.
+    pub expired: u64,
+    pub oversize: u64,
+    /// The socket has just stopped taking bytes: somebody has to watch how long that lasts.
+    pub newly_blocked: bool,
+}
+
+impl State {
+    pub fn link(&mut self) -> Option<&mut Link> {
+        match &mut self.attachment {
+            Attachment::Link(link) => Some(link),
+            _ => None,
+        }
+    }
+
+    pub fn connected(&self) -> bool {
+        !matches!(self.attachment, Attachment::None)
+    }
+
+    /// Asks the present connection to end; without one, nothing.
+    pub fn close(&mut self, close: Close) {
+        match &mut self.attachment {
+            Attachment::Link(link) => link.close(close),
+            Attachment::Local(waker) => {
+                self.ended = true;
+                waker.take().into_iter().for_each(Waker::wake);
+            }
+            Attachment::None => {}
+        }
+    }
+
+    /// The index of a filter among the subscriptions, or where it belongs.
+    pub fn find(&self, filter: &str) -> Result<usize, usize> {
+        self.subscriptions.binary_search_by(|kept| (*kept.filter).cmp(filter))
+    }
+
+    /// Writes what waits, as far as the socket takes it. A socket that fails is left to the connection's task, which
+    /// reads the same failure.
+    pub(super) fn flush(&mut self, batch: &mut Batch, control: &[u8], now: Instant) -> Flushed {
+        let mut flushed = Flushed::default();
+        self.dirty = false;
+        let Self { attachment, outbound, .. } = self;
+        match attachment {
+            Attachment::None => {}
+            Attachment::Local(waker) => waker.take().into_iter().for_each(Waker::wake),
+            Attachment::Link(link) if link.corked => link.control.extend_from_slice(control),
+            Attachment::Link(link) => {
+                if flush_link(link, outbound, batch, control, now, &mut flushed).is_err() {
+                    link.unsent = Vec::new();
+                    link.waker.wake_by_ref();
+                }
+            }
+        }
+        flushed
+    }
+}
+
+fn flush_link(
+    link: &mut Link,
+    outbound: &mut Outbound,
+    batch: &mut Batch,
+    mut control: &[u8],
+    now: Instant,
+    flushed: &mut Flushed,
+) -> std::io::Result<()> {
+    loop {
+        if !push_unsent(link)? {
+            link.control.extend_from_slice(control);
+            link.blocked_since.get_or_insert(now);
+            flushed.newly_blocked = !std::mem::replace(&mut link.watched, true);
+            return Ok(());
+        }
+        link.blocked_since = None;
+        batch.start(link.websocket);
+        batch.head().append(&mut std::mem::take(&mut link.control));
+        batch.head().extend_from_slice(std::mem::take(&mut control));
+        while !batch.full() {
+            let Some(next) = outbound.next(link.terms.window, now, &mut flushed.expired) else { break };
+            put(link, outbound, batch, next, now, flushed);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        batch.seal();
+        let Link { stream, waker, unsent, .. } = link;
+        let written = batch.write_to(unsent, |slices| match stream.write(slices, waker) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(0),
+            result => result,
+        });
+        batch.clear();
+        written?;
+    }
+}
+
+/// Whether everything that the socket refused earlier has gone now.
+fn push_unsent(link: &mut Link) -> std::io::Result<bool> {
+    let Link { stream, waker, unsent, .. } = link;
+    let would_block = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => Ok(false),
+        _ => Err(error),
+    };
+    if stream.unflushed() {
+        match stream.flush(waker) {
+            Ok(()) => {}
+            Err(error) => return would_block(error),
+        }
+    }
+    let mut start = 0;
+    let result = loop {
+        if start == unsent.len() {
+            break Ok(true);
+        }
+        match stream.write(&[std::io::IoSlice::new(&unsent[start..])], waker) {
+            Ok(0) => break Err(std::io::ErrorKind::WriteZero.into()),
+            Ok(written) => start += written,
+            Err(error) => break would_block(error),
+        }
+    };
+    if start == unsent.len() {
+        *unsent = Vec::new();
+    } else {
+        unsent.drain(..start);
+    }
+    Ok(result? && !stream.unflushed())
+}
+
+fn put(
+    link: &mut Link,
+    outbound: &mut Outbound,
+    batch: &mut Batch,
+    next: Transmit,
+    now: Instant,
+    flushed: &mut Flushed,
+) {
+    match next {
+        Transmit::Publish { delivery, packet_id, dup } => {
+            if link.publish(batch, &delivery, packet_id, dup, now) {
+                flushed.messages += 1;
+                flushed.bytes += delivery.message.payload().len() as u64;
+            } else {
+                flushed.oversize += 1;
+                outbound.discard(packet_id);
+            }
+        }
+        Transmit::PubRel { packet_id } => {
+            let ack = Ack {
+                packet_id,
+                reason: ReasonCode::SUCCESS,
+                reason_string: None,
+                user: UserProperties::default(),
+            };
+            encode(batch.head(), link.terms.version, &Packet::PubRel(ack));
+        }
+    }
+}

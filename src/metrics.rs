@@ -22,6 +22,8 @@ pub struct Metrics {
     pub wills_refused: Counter,
     /// Sockets closed at once because there were far too many.
     pub sockets_refused: Counter,
+    /// Times the system could not accept a connection.
+    pub accept_errors: Counter,
     /// Sessions ended because their queue was full.
     pub sessions_overflowed: Counter,
     /// Connections ended by a bug of ours.
@@ -67,6 +69,7 @@ impl Default for Metrics {
             subscribes_refused: refused("subscribe"),
             wills_refused: refused("will"),
             sockets_refused: refused("socket"),
+            accept_errors: total("wigwag_accept_errors_total"),
             sessions_overflowed: total("wigwag_sessions_overflowed_total"),
             panics: total("wigwag_connection_panics_total"),
             connections: now("wigwag_connections"),
@@ -106,6 +109,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("wigwag_connections_accepted_total", "CONNECTs accepted"),
         ("wigwag_connections_ended_total", "connections that ended, by how"),
         ("wigwag_refused_total", "what was refused, by action"),
+        ("wigwag_accept_errors_total", "times the system could not accept a connection"),
         ("wigwag_sessions_overflowed_total", "sessions ended because their queue was full"),
         ("wigwag_connection_panics_total", "connections ended by a bug"),
     ];

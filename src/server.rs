@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     http,
     hub::{Held, Hub, HubLimits},
-    listener::{self, Listener, Service, tls},
+    listener::{self, Protocol, tls},
     metrics::{Gauges, Metrics},
     policy::{Policy, TopicLimits},
     session::{
@@ -23,7 +23,7 @@ use crate::{
         accept::{Edge, EdgeLimits},
         inlet::InletLimits,
     },
-    wire::mqtt::ReasonCode,
+    wire::{mqtt::ReasonCode, ws},
     worker::Workers,
 };
 
@@ -142,7 +142,7 @@ impl Builder {
 
 impl Shared {
     /// Starts what runs beside the connections.
-    fn start(self: &Arc<Self>, listeners: Vec<(Listener, bool)>) {
+    fn start(self: &Arc<Self>, listeners: Vec<Listener>) {
         self.workers.spawn(Arc::clone(&self.hub).drive());
         if let Some(interval) = self.config.sys.interval {
             let edge = Arc::clone(&self.edge);
@@ -151,9 +151,14 @@ impl Shared {
         if let (Some(certificate), Some(interval)) = (&self.tls, self.config.tls.reload) {
             self.workers.spawn(certificate.clone().watch(interval));
         }
-        for (listener, secure) in listeners {
+        let router = http::router(Arc::clone(self));
+        for Listener { socket, service, secure } in listeners {
             let tls = self.tls.as_ref().filter(|_| secure).map(tls::Certificate::acceptor);
-            self.workers.spawn(listener::serve(Arc::clone(self), listener, tls));
+            let protocol = match service {
+                Service::Mqtt => Protocol::Mqtt,
+                Service::Http => Protocol::Http(router.clone()),
+            };
+            self.workers.spawn(listener::serve(Arc::clone(self), socket, protocol, tls));
         }
     }
 
@@ -179,10 +184,19 @@ impl Running {
         &self.addresses
     }
 
-    /// Routes for an application's own axum router: `/mqtt` (as configured), `/healthz`, `/readyz`, `/metrics`, and the
-    /// page. Connections upgraded there are served by this server's workers, like its own.
-    pub fn router(&self) -> axum::Router {
-        http::router(Arc::clone(&self.shared))
+    /// A router with the WebSocket endpoint (`/mqtt`, as configured), to be merged into an application's own.
+    ///
+    /// Connections that are upgraded there move to this server's workers and cost what its own connections cost. Only
+    /// where the application serves something else than plain sockets (TLS of its own, a Unix socket) do they stay on
+    /// the application's runtime; then a few hundred bytes and its stream's own buffers come on top. Addresses of
+    /// clients are known, and limited, if the application serves with `into_make_service_with_connect_info`.
+    pub fn router<S: Clone + Send + Sync + 'static>(&self) -> axum::Router<S> {
+        http::upgrade_router(Arc::clone(&self.shared))
+    }
+
+    /// The figures that `/metrics` shows, in the text format of Prometheus.
+    pub fn metrics(&self) -> String {
+        self.shared.hub.metrics.render(self.shared.gauges())
     }
 
     /// A client inside this process: it takes part without a socket, by the name it is given.
@@ -233,13 +247,26 @@ impl Drop for Running {
     }
 }
 
-fn bind(config: &Config) -> Result<(Vec<(Listener, bool)>, Addresses), StartError> {
+/// A bound socket.
+struct Listener {
+    socket: StdListener,
+    service: Service,
+    secure: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Service {
+    Mqtt,
+    Http,
+}
+
+fn bind(config: &Config) -> Result<(Vec<Listener>, Addresses), StartError> {
     let mut listeners = Vec::new();
     let mut bind = |key, service, secure, addresses: &[SocketAddr]| {
         let bind_one = |address: &SocketAddr| {
             let listener = listen(*address).map_err(|error| StartError::Bind { key, address: *address, error })?;
             let bound = listener.local_addr().unwrap_or(*address);
-            listeners.push((Listener { socket: listener, service }, secure));
+            listeners.push(Listener { socket: listener, service, secure });
             Ok(bound)
         };
         addresses.iter().map(bind_one).collect::<Result<Vec<_>, _>>()
@@ -287,7 +314,7 @@ fn edge_limits(config: &Config) -> EdgeLimits {
         connections_per_address: limits.connections_per_address.unwrap_or(usize::MAX),
         connect_timeout: limits.connect_timeout,
         packet_before_connect: limits.packet_before_connect,
-        inlet: InletLimits { packet: limits.packet, frame: limits.frame },
+        inlet: InletLimits { packet: limits.packet, frames: frame_limits(limits) },
         user_properties: limits.user_properties,
         inflight: limits.inflight,
         topic_aliases: limits.topic_aliases,
@@ -295,6 +322,13 @@ fn edge_limits(config: &Config) -> EdgeLimits {
         expiry_v311: seconds(config.session.expiry),
         expiry_max: seconds(config.session.expiry_max),
     }
+}
+
+fn frame_limits(limits: &crate::config::Limits) -> ws::Limits {
+    let frame = u32::try_from(limits.frame).unwrap_or(u32::MAX);
+    // A message is of no consequence, since a packet may span several, and no larger than packets are; a peer that
+    // packs many small packets into one frame may fill it.
+    ws::Limits { frame, message: u32::try_from(limits.packet).unwrap_or(u32::MAX).max(frame) }
 }
 
 /// Connections that the process may hold open, less what it needs for itself.

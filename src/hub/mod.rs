@@ -9,10 +9,10 @@
 
 mod clock;
 mod dirty;
-mod index;
+pub mod index;
 mod message;
 mod registry;
-mod retained;
+pub mod retained;
 mod route;
 mod sys;
 mod timers;
@@ -59,8 +59,6 @@ pub struct HubLimits {
     pub retained_bytes: usize,
     /// How long a socket may refuse bytes.
     pub write_timeout: Duration,
-    /// The longest time a session may outlive its connection.
-    pub expiry_max: Duration,
 }
 
 /// See the module.

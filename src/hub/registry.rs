@@ -158,7 +158,7 @@ impl Hub {
     fn attach(&self, session: &Session, state: &mut State, connect: Connect<'_>, now: Instant) -> u32 {
         self.stop_waiting(state);
         state.attachment = connect.attachment;
-        state.expiry = connect.expiry.min(self.limits.expiry_max.as_secs().try_into().unwrap_or(NEVER));
+        state.expiry = connect.expiry;
         state.will = connect.will.map(Box::new);
         state.outbound.reconnect();
         session.hear(self.millis(now));

@@ -17,13 +17,14 @@ use super::{
     Attachment, Link, Session, Stream, Terms, WriteHalf,
     connection::{Connection, Outcome},
     inbound::Inbound,
-    inlet::{Handler, Inlet, InletLimits, ReadError, Stop},
+    inlet::{FrameEnd, Handler, Inlet, InletLimits, NORMAL_CLOSE, Read, ReadError, Stop},
 };
 use crate::{
     hub::{self, Connected, Hub},
     policy::{Credentials, Refusal},
-    wire::mqtt::{
-        self, ConnAck, ConnAckProperties, Packet, ReasonCode, Version, connect_level, decode, encode,
+    wire::{
+        mqtt::{self, ConnAck, ConnAckProperties, Packet, ReasonCode, Version, connect_level, decode, encode},
+        ws::{self, Opcode},
     },
 };
 
@@ -135,6 +136,7 @@ impl Edge {
             Outcome::Goodbye { with_will: false } => ("disconnected", ""),
             Outcome::Goodbye { with_will: true } => ("disconnected with will", ""),
             Outcome::Lost => ("lost", ""),
+            Outcome::Unframed(end) => ("lost", end.what),
             Outcome::Closed(close) => ("closed", close.what),
             Outcome::Replaced => ("taken over", ""),
             Outcome::Dropped if std::thread::panicking() => ("panicked", ""),
@@ -222,7 +224,7 @@ pub async fn accept(edge: Arc<Edge>, incoming: Incoming) {
         Ok(Err(refused)) => {
             edge.hub.metrics.ended("refused");
             tracing::debug!(remote = %incoming.slot.remote(), "refused before CONNECT");
-            return refuse(inlet, write, &refused, incoming.websocket).await;
+            return refuse(inlet, write, refused, incoming.websocket).await;
         }
         Err(_) => {
             edge.hub.metrics.ended("no CONNECT in time");
@@ -258,8 +260,8 @@ pub async fn accept(edge: Arc<Edge>, incoming: Incoming) {
                 what = refusal.what,
                 "connection refused"
             );
-            let packet = connack_refused(connect.version, refusal);
-            refuse(inlet, write, &packet, incoming.websocket).await;
+            let refused = Refused::packet(connack_refused(connect.version, refusal));
+            refuse(inlet, write, refused, incoming.websocket).await;
         }
     }
 }
@@ -270,14 +272,14 @@ async fn first_packet(
     inlet: &mut Inlet,
     write: &mut WriteHalf,
     early: &[u8],
-) -> Result<Vec<u8>, Vec<u8>> {
-    let limits = InletLimits { packet: edge.limits.packet_before_connect, frame: edge.limits.inlet.frame };
+) -> Result<Vec<u8>, Refused> {
+    let limits = InletLimits { packet: edge.limits.packet_before_connect, ..edge.limits.inlet };
     let mut first = First::default();
     let mut read = inlet.feed(early, limits, &mut first);
     while read.is_ok() {
         read = std::future::poll_fn(|cx| inlet.poll_read(cx, limits, &mut first)).await.and_then(|read| match read {
-            super::inlet::Read::More => Ok(()),
-            super::inlet::Read::End => Err(ReadError::Io(std::io::ErrorKind::UnexpectedEof.into())),
+            Read::More => Ok(()),
+            Read::End => Err(ReadError::Io(std::io::ErrorKind::UnexpectedEof.into())),
         });
         if !first.answers.is_empty() {
             let answers = std::mem::take(&mut first.answers);
@@ -287,8 +289,9 @@ async fn first_packet(
     }
     match read {
         Err(ReadError::Handled(Stop::Taken)) => Ok(first.bytes),
-        Err(ReadError::Packet(error)) => Err(refused_before_connect(first.level, error)),
-        _ => Err(Vec::new()),
+        Err(ReadError::Packet(error)) => Err(Refused::packet(refused_before_connect(first.level, error))),
+        Err(ReadError::Frame(frames)) => Err(Refused { packet: Vec::new(), frames }),
+        _ => Err(Refused::packet(Vec::new())),
     }
 }
 
@@ -318,10 +321,10 @@ impl Handler for First {
         self.level = connect_level(bytes);
     }
 
-    fn answer(&mut self, frame: &[u8]) {
+    fn ping(&mut self, payload: &ws::ControlPayload) {
         // A peer that has not said who it is gets no more than this for its pings.
         if self.answers.len() < 1024 {
-            self.answers.extend_from_slice(frame);
+            ws::pong_frame(&mut self.answers, payload);
         }
     }
 }
@@ -361,18 +364,27 @@ fn return_code(reason: ReasonCode) -> ReasonCode {
     })
 }
 
-/// Sends a last packet and ends the stream in a way that lets it arrive.
-async fn refuse(inlet: Inlet, mut write: WriteHalf, packet: &[u8], websocket: bool) {
-    use crate::wire::ws;
-    let mut bytes = Vec::new();
+/// What a peer is told that does not become a connection.
+struct Refused {
+    packet: Vec<u8>,
+    frames: FrameEnd,
+}
+
+impl Refused {
+    fn packet(packet: Vec<u8>) -> Self {
+        Self { packet, frames: FrameEnd { code: NORMAL_CLOSE, what: "" } }
+    }
+}
+
+/// Sends the last words and ends the stream in a way that lets them arrive.
+async fn refuse(inlet: Inlet, mut write: WriteHalf, refused: Refused, websocket: bool) {
+    let mut bytes = refused.packet;
     if websocket {
+        let packet = std::mem::take(&mut bytes);
         if !packet.is_empty() {
-            bytes.extend_from_slice(&ws::server_header(packet.len() as u64));
+            ws::frame(&mut bytes, Opcode::Binary, &packet, None);
         }
-        bytes.extend_from_slice(packet);
-        bytes.extend_from_slice(&ws::close_frame(inlet.close_code()));
-    } else {
-        bytes.extend_from_slice(packet);
+        ws::close_frame(&mut bytes, refused.frames.code, refused.frames.what);
     }
     // A few bytes always fit into a fresh socket; who has filled it up with pings does without them.
     let _ = write.write(&[std::io::IoSlice::new(&bytes)], Waker::noop());

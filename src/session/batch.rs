@@ -5,7 +5,7 @@
 
 use std::{io::IoSlice, ops::Range, sync::Arc};
 
-use crate::{hub::Message, wire::ws};
+use crate::{hub::Message, wire::ws::FrameHeader};
 
 /// Payloads up to here are cheaper to copy than to hand to the kernel as a slice of their own.
 const COPIED: usize = 1024;
@@ -13,8 +13,8 @@ const COPIED: usize = 1024;
 const SLICES: usize = 64;
 const BYTES: usize = 64 * 1024;
 
-/// Room in front of the first byte for the longest header of a server's frame.
-const FRAME_HEADER: usize = ws::MAX_SERVER_HEADER;
+/// Room in front of the first byte for the longest header of a server's frame (RFC 6455 5.2).
+const FRAME_HEADER: usize = 10;
 
 /// See the module. Reused by its thread; empty between uses.
 #[derive(Default)]
@@ -70,19 +70,19 @@ impl Batch {
     /// Puts the frame header in place; nothing may be appended after.
     pub fn seal(&mut self) {
         if self.websocket {
-            let header = ws::server_header(self.len() as u64);
-            self.frame_start = FRAME_HEADER - header.as_slice().len();
-            self.head[self.frame_start..FRAME_HEADER].copy_from_slice(header.as_slice());
+            let header = FrameHeader::binary(self.len());
+            self.frame_start = FRAME_HEADER - header.len();
+            self.head[self.frame_start..FRAME_HEADER].copy_from_slice(&header);
         }
     }
 
-    /// Calls `write` with everything and, if it took less, appends what is left to `rest`. Returns whether all went.
+    /// Calls `write` with everything and, if it took less, appends what is left to `rest`. Returns what `write` did.
     pub fn write_to(
         &self,
         rest: &mut Vec<u8>,
         write: impl FnOnce(&[IoSlice<'_>]) -> std::io::Result<usize>,
     ) -> std::io::Result<usize> {
-        let mut slices = [const { IoSlice::new(&[]) }; SLICES];
+        let mut slices = [IoSlice::new(&[]); SLICES];
         let mut count = 0;
         for slice in self.slices() {
             slices[count] = IoSlice::new(slice);

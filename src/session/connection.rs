@@ -18,7 +18,7 @@ use super::{
     Close, Link, Session,
     accept::{Edge, Slot},
     inbound::{Codes, Inbound, Step},
-    inlet::{Handler, Inlet, InletLimits, Read, ReadError, Stop},
+    inlet::{FrameEnd, Handler, Inlet, InletLimits, NORMAL_CLOSE, Read, ReadError, Stop},
 };
 use crate::{
     hub::{Dirty, End},
@@ -59,6 +59,8 @@ pub enum Outcome {
     Goodbye { with_will: bool },
     /// The peer ended the stream or the network did.
     Lost,
+    /// A WebSocket close without DISCONNECT, or what is not WebSocket.
+    Unframed(FrameEnd),
     /// We ended it.
     Closed(Close),
     /// Its session went on to another connection.
@@ -169,10 +171,7 @@ impl Connection {
                 Ok(Read::More) => Ok(()),
                 Ok(Read::End) | Err(ReadError::Io(_)) => Err(Outcome::Lost),
                 Err(ReadError::Packet(error)) => Err(Outcome::Closed(error.into())),
-                Err(ReadError::Frame(code)) => {
-                    self.refuse_frames(code);
-                    Err(Outcome::Lost)
-                }
+                Err(ReadError::Frame(end)) => Err(Outcome::Unframed(end)),
                 Err(ReadError::Handled(Stop::Close(close))) => Err(Outcome::Closed(close)),
                 Err(ReadError::Handled(Stop::Replaced)) => Err(Outcome::Replaced),
                 Err(ReadError::Handled(Stop::Goodbye | Stop::Taken)) => Err(Outcome::Goodbye { with_will }),
@@ -180,40 +179,42 @@ impl Connection {
         })
     }
 
-    /// Answers what is not WebSocket, or a WebSocket close, with the close code for it.
-    fn refuse_frames(&self, code: ws::CloseCode) {
-        self.session.with_link(self.epoch, |link| link.unsent.extend_from_slice(&ws::close_frame(code)));
-        self.edge.hub.flush(&self.session, None, Instant::now());
-    }
-
     /// Tells a client why it is disconnected, if it can be told.
-    fn say_goodbye(&self, close: Close) {
+    fn say_goodbye(&self, close: Option<Close>, frames: FrameEnd) {
+        let flush = || self.edge.hub.flush(&self.session, None, Instant::now());
         self.session.with_link(self.epoch, |link| {
             link.corked = false;
-            link.disconnect(close);
+            close.into_iter().for_each(|close| link.disconnect(close));
         });
-        self.edge.hub.flush(&self.session, None, Instant::now());
+        flush();
         if self.websocket {
-            self.refuse_frames(ws::CloseCode::NORMAL);
+            self.session.with_link(self.epoch, |link| ws::close_frame(&mut link.unsent, frames.code, frames.what));
+            flush();
         }
+        self.session.with_link(self.epoch, |link| link.stream.shutdown(&link.waker));
     }
 
-    /// Runs the connection to its end. One that we closed is read for a moment longer, because closing a socket with
+    /// Runs the connection to its end. One that we end is read for a moment longer, because closing a socket with
     /// unread bytes destroys what the peer has yet to read: why it was closed.
     pub async fn run(mut self) {
-        let outcome = (&mut self).await;
-        if let Outcome::Closed(close) = outcome {
-            self.say_goodbye(close);
-            self.session.with_link(self.epoch, |link| link.stream.shutdown(&link.waker));
-            let (inlet, slot) = (self.inlet.take(), self.slot.take());
-            drop(self);
-            tokio::spawn(async move {
-                let _slot = slot;
-                if let Some(inlet) = inlet {
-                    inlet.linger().await;
-                }
-            });
+        self.outcome = match self.start() {
+            Ok(()) => (&mut self).await,
+            Err(outcome) => outcome,
+        };
+        match self.outcome {
+            Outcome::Closed(close) => self.say_goodbye(Some(close), FrameEnd { code: NORMAL_CLOSE, what: close.what }),
+            Outcome::Goodbye { .. } => self.say_goodbye(None, FrameEnd { code: NORMAL_CLOSE, what: "" }),
+            Outcome::Unframed(end) => self.say_goodbye(None, end),
+            Outcome::Dropped | Outcome::Lost | Outcome::Replaced => return,
         }
+        let (inlet, slot) = (self.inlet.take(), self.slot.take());
+        drop(self);
+        tokio::spawn(async move {
+            let _slot = slot;
+            if let Some(inlet) = inlet {
+                inlet.linger().await;
+            }
+        });
     }
 }
 
@@ -226,10 +227,7 @@ impl Future for Connection {
             match this.poll_once(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(outcome)) => {
-                    this.outcome = outcome;
-                    return Poll::Ready(outcome);
-                }
+                Poll::Ready(Err(outcome)) => return Poll::Ready(outcome),
             }
         }
         cx.waker().wake_by_ref();
@@ -295,13 +293,13 @@ impl Handler for Turn<'_> {
             Step::PubRec(ack) => {
                 let answer = work.session.lock().outbound.pubrec(ack.packet_id, ack.reason);
                 if let Some(reason) = answer {
-                    work.acknowledge(Packet::PubRel, ack.packet_id, reason, "no such message");
+                    work.acknowledge(|ack| Packet::PubRel(ack), ack.packet_id, reason, "no such message");
                 }
             }
             Step::PubRel(ack) => {
                 let known = work.session.lock().unreleased.release(ack.packet_id);
                 let reason = if known { ReasonCode::SUCCESS } else { ReasonCode::PACKET_IDENTIFIER_NOT_FOUND };
-                work.acknowledge(Packet::PubComp, ack.packet_id, reason, "no such message");
+                work.acknowledge(|ack| Packet::PubComp(ack), ack.packet_id, reason, "no such message");
             }
             Step::PubComp(ack) => {
                 work.session.lock().outbound.pubcomp(ack.packet_id);
@@ -320,8 +318,8 @@ impl Handler for Turn<'_> {
         Ok(())
     }
 
-    fn answer(&mut self, frame: &[u8]) {
-        self.work.with_link(|link| link.unsent.extend_from_slice(frame));
+    fn ping(&mut self, payload: &ws::ControlPayload) {
+        self.work.with_link(|link| ws::pong_frame(&mut link.unsent, payload));
     }
 }
 
@@ -347,13 +345,13 @@ impl Work<'_> {
             Err(refusal) => (refusal.reason, refusal.what),
         };
         if publish.qos == QoS::AtLeastOnce {
-            self.acknowledge(Packet::PubAck, packet_id, reason, what);
+            self.acknowledge(|ack| Packet::PubAck(ack), packet_id, reason, what);
         } else {
             // In 5.0 a refusal ends the exchange; 3.1.1 cannot be told and releases it as usual.
             if reason.is_error() && self.version == Version::V5 {
                 self.session.lock().unreleased.release(packet_id);
             }
-            self.acknowledge(Packet::PubRec, packet_id, reason, what);
+            self.acknowledge(|ack| Packet::PubRec(ack), packet_id, reason, what);
         }
         Ok(())
     }
@@ -372,7 +370,7 @@ impl Work<'_> {
 
     fn acknowledge(
         &mut self,
-        kind: fn(Ack<'_>) -> Packet<'_>,
+        kind: impl for<'p> FnOnce(Ack<'p>) -> Packet<'p>,
         packet_id: NonZeroU16,
         reason: ReasonCode,
         what: &str,

@@ -11,10 +11,12 @@ use std::{
 
 use super::{Close, ReadHalf};
 use crate::wire::{
-    mqtt::{DecodeError, Packet, ReasonCode, Version, decode},
-    ws::{self, Deframer},
+    mqtt::{DecodeError, Packet, Version, decode},
+    ws::{self, Deframer, Event, Role},
 };
 
+/// The close code of an end that is nobody's fault (RFC 6455 7.4.1).
+pub const NORMAL_CLOSE: u16 = 1000;
 /// Bytes read at once, and about the most that is handled before other connections of the thread have their turn.
 const BUFFER: usize = 64 * 1024;
 /// An incomplete packet up to here is moved to the front of the thread's buffer, a longer one is read on in place.
@@ -33,8 +35,8 @@ pub struct Inlet {
 pub struct InletLimits {
     /// Bytes of the largest packet.
     pub packet: usize,
-    /// Bytes of the largest WebSocket frame.
-    pub frame: usize,
+    /// Of WebSocket frames.
+    pub frames: ws::Limits,
 }
 
 /// What a read came to.
@@ -52,10 +54,18 @@ pub enum ReadError {
     Io(io::Error),
     /// Not MQTT.
     Packet(DecodeError),
-    /// Not WebSocket: the close code of RFC 6455 7.4.1.
-    Frame(ws::CloseCode),
+    /// A close frame, or what is not WebSocket: what the close frame in answer says (RFC 6455 7.4.1).
+    Frame(FrameEnd),
     /// A packet was handled, and that was the end.
     Handled(Stop),
+}
+
+/// How the frames of a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameEnd {
+    /// Close code.
+    pub code: u16,
+    pub what: &'static str,
 }
 
 /// A handler's word that no further packet is to be read.
@@ -85,13 +95,13 @@ pub trait Handler {
     fn packet(&mut self, packet: Packet<'_>, bytes: &[u8]) -> Result<(), Stop>;
     /// Bytes that are no packet.
     fn malformed(&mut self, _bytes: &[u8]) {}
-    /// Raw bytes that answer a WebSocket control frame.
-    fn answer(&mut self, frame: &[u8]);
+    /// A WebSocket ping has come.
+    fn ping(&mut self, payload: &ws::ControlPayload);
 }
 
 impl Inlet {
     pub fn new(half: ReadHalf, websocket: bool) -> Self {
-        Self { half, frames: websocket.then(Box::default), tail: Vec::new() }
+        Self { half, frames: websocket.then(|| Box::new(Deframer::new(Role::Server))), tail: Vec::new() }
     }
 
     /// Reads once and hands every complete packet to `handler`.
@@ -196,13 +206,26 @@ impl Inlet {
         let mut end = buffer.len();
         let mut broken = None;
         if let Some(frames) = &mut self.frames {
-            match frames.deframe(buffer, kept, limits.frame, |frame| handler.answer(frame)) {
-                Ok(written) => end = written,
-                Err(error) => {
-                    end = error.written;
-                    broken = Some(ReadError::Frame(error.code));
+            let mut raw = kept;
+            let mut payload_end = kept;
+            while broken.is_none() {
+                let progress = frames.deframe(buffer, raw, end, payload_end, &limits.frames);
+                (raw, payload_end) = (progress.start, progress.write);
+                match progress.event {
+                    None => break,
+                    Some(Event::Ping(payload)) => handler.ping(&payload),
+                    Some(Event::Pong) => {}
+                    Some(Event::Close(code)) => {
+                        // The answer repeats the code; a close without one is answered by a plain goodbye (5.5.1).
+                        let code = code.unwrap_or(NORMAL_CLOSE);
+                        broken = Some(ReadError::Frame(FrameEnd { code, what: "" }));
+                    }
+                    Some(Event::Failed(error)) => {
+                        broken = Some(ReadError::Frame(FrameEnd { code: error.code, what: error.what }));
+                    }
                 }
             }
+            end = payload_end;
         }
         let mut start = 0;
         while start < end {

@@ -8,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{WriteHalf, batch::Batch, outbound::Delivery};
+use super::{WriteHalf, batch::Batch, inlet::NORMAL_CLOSE, outbound::Delivery};
 use crate::{hub::TimerKey, wire::{
     mqtt::{Disconnect, Packet, PublishHeader, ReasonCode, Version, encode, publish_header},
-    ws,
+    ws::{self, Opcode},
 }};
 
 /// What CONNECT settled for the packets that we send.
@@ -150,10 +150,14 @@ impl Link {
     pub fn replaced(&mut self, close: Close) {
         if self.unsent.is_empty() {
             self.disconnect(close);
-            let frame = if self.websocket { ws::server_header(self.control.len() as u64) } else { ws::Header::default() };
-            let slices = [IoSlice::new(frame.as_slice()), IoSlice::new(&self.control)];
+            let mut bytes = std::mem::take(&mut self.control);
+            if self.websocket {
+                let packets = std::mem::take(&mut bytes);
+                ws::frame(&mut bytes, Opcode::Binary, &packets, None);
+                ws::close_frame(&mut bytes, NORMAL_CLOSE, close.what);
+            }
             // Whether it arrives or not, the connection ends here.
-            let _ = self.stream.write(&slices, &self.waker);
+            let _ = self.stream.write(&[IoSlice::new(&bytes)], &self.waker);
         }
         self.stream.shutdown(&self.waker);
         self.waker.wake_by_ref();

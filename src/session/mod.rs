@@ -8,7 +8,7 @@ pub mod accept;
 mod batch;
 mod connection;
 mod inbound;
-mod inlet;
+pub mod inlet;
 mod link;
 mod outbound;
 mod state;

@@ -23,14 +23,12 @@ pub struct QueueLimits {
     pub messages: usize,
     /// Topic, property and payload bytes of those.
     pub bytes: usize,
-    /// Most messages sent and not yet acknowledged; a client's Receive Maximum lowers it.
-    pub inflight: u16,
 }
 
 /// One delivery of a message to one session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivery<M = Arc<Message>> {
-    pub message: M,
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    pub message: Arc<Message>,
     pub qos: QoS,
     pub retain: bool,
     pub ids: SubscriptionIds,
@@ -74,7 +72,7 @@ pub enum Queued {
 }
 
 /// The next thing to put on the wire.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Transmit {
     Publish { delivery: Delivery, packet_id: Option<NonZeroU16>, dup: bool },
     PubRel { packet_id: NonZeroU16 },

@@ -1,0 +1,129 @@
+//! HTTP on the WebSocket port: the page, health, metrics, and the upgrade to MQTT.
+
+mod pages;
+mod upgrade;
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::map_response,
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tower_service::Service;
+
+use crate::{
+    server::Shared,
+    session::{Io, Stream, accept::Slot},
+};
+
+/// The socket's place among the counted ones, for the connection that an upgrade makes of it.
+#[derive(Clone)]
+struct Place(Arc<Mutex<Option<Slot>>>);
+
+/// Serves one HTTP/1.1 connection, which may go on as an MQTT connection.
+pub async fn serve(shared: &Shared, router: Router, stream: Stream, slot: Slot, deadline: Instant) {
+    match stream {
+        Stream::Tcp(stream) => serve_on(shared, router, stream, slot, deadline).await,
+        Stream::Other(stream) => serve_on(shared, router, stream, slot, deadline).await,
+    }
+}
+
+async fn serve_on(shared: &Shared, router: Router, stream: impl Io, slot: Slot, deadline: Instant) {
+    let remote = slot.remote();
+    let place = Place(Arc::new(Mutex::new(Some(slot))));
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(remote));
+        request.extensions_mut().insert(place.clone());
+        let mut router = router.clone();
+        async move { Service::<hyper::Request<Body>>::call(&mut router, request.map(Body::new)).await }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(deadline.saturating_duration_since(Instant::now()))
+        .max_buf_size(shared.config.limits.http_header.max(MIN_HTTP_BUFFER))
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut stopping = shared.stopping.clone();
+    let ended = tokio::select! {
+        ended = connection => ended,
+        _ = stopping.wait_for(|stopping| *stopping) => return,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%remote, %error, "HTTP connection ended");
+    }
+}
+
+/// The least that hyper takes.
+const MIN_HTTP_BUFFER: usize = 8192;
+
+/// Everything on the server's own port.
+pub fn router(shared: Arc<Shared>) -> Router {
+    let mut router = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .merge(upgrade_router(Arc::clone(&shared)))
+        .fallback(get(pages::page));
+    if shared.config.metrics.enabled {
+        router = router.route("/metrics", get(metrics));
+    }
+    router.with_state(shared).layer(map_response(with_security_headers))
+}
+
+/// The WebSocket endpoint alone, for a router that is somebody else's.
+pub fn upgrade_router<S: Clone + Send + Sync + 'static>(shared: Arc<Shared>) -> Router<S> {
+    let path = shared.config.http.path.clone();
+    Router::new().route(&path, any(upgrade::upgrade)).with_state(shared)
+}
+
+/// The process answers.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Whether new connections are welcome: not during a shutdown.
+async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
+    if shared.stopping() { (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n") } else { (StatusCode::OK, "ready\n") }
+}
+
+/// Figures for Prometheus, for this machine only and not on behalf of others.
+async fn metrics(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    if !from_this_machine(&request) {
+        return (StatusCode::FORBIDDEN, "metrics are for this machine only\n").into_response();
+    }
+    let text = shared.hub.metrics.render(shared.gauges());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// A request from a loopback address that no proxy has passed on.
+fn from_this_machine(request: &Request) -> bool {
+    let forwarded = |headers: &HeaderMap| headers.contains_key("x-forwarded-for") || headers.contains_key("forwarded");
+    let remote = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    remote.is_some_and(|remote| remote.ip().to_canonical().is_loopback()) && !forwarded(request.headers())
+}
+
+async fn with_security_headers(mut response: Response) -> Response {
+    const HEADERS: [(header::HeaderName, HeaderValue); 4] = [
+        (
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static(
+                "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; media-src 'self' blob:; \
+                 frame-ancestors 'self'; base-uri 'none'",
+            ),
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN")),
+    ];
+    for (name, value) in HEADERS {
+        response.headers_mut().entry(name).or_insert(value);
+    }
+    response
+}

@@ -1,0 +1,123 @@
+//! Accept loops: sockets in, byte streams out, each with a place among the counted ones and a deadline by which it
+//! must have said who it is.
+
+pub mod tls;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::Router;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    http,
+    server::Shared,
+    session::{
+        Stream,
+        accept::{Incoming, Slot, accept},
+    },
+};
+
+/// What is spoken on a listener.
+#[derive(Clone)]
+pub enum Protocol {
+    Mqtt,
+    /// HTTP/1.1 with these routes.
+    Http(Router),
+}
+
+/// How long to wait after the system could not accept (no file descriptors left, usually): others must end first.
+const PAUSE: Duration = Duration::from_millis(50);
+/// A peer whose machine has gone is noticed by the system after at most this.
+const TCP_SILENCE: Duration = Duration::from_secs(20);
+
+/// Accepts until a shutdown begins.
+pub async fn serve(shared: Arc<Shared>, socket: StdListener, protocol: Protocol, tls: Option<tls::Acceptor>) {
+    let socket = match TcpListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => return tracing::error!(%error, "a listener could not be registered"),
+    };
+    let mut stopping = shared.stopping.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        };
+        match accepted {
+            Ok((stream, remote)) => hand_over(&shared, stream, remote, &protocol, tls.as_ref()),
+            Err(error) if ended_already(&error) => {}
+            Err(error) => {
+                shared.hub.metrics.accept_errors.increment(1);
+                tracing::warn!(%error, "cannot accept connections at the moment");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The peer was gone before it was accepted, which is nothing to wait for.
+fn ended_already(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+}
+
+/// Gives a socket to the next worker; without a place it is closed here.
+fn hand_over(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    remote: SocketAddr,
+    protocol: &Protocol,
+    tls: Option<&tls::Acceptor>,
+) {
+    let Some(slot) = shared.edge.slot(remote) else { return };
+    // The socket is registered with the worker that will poll it.
+    let Ok(stream) = prepared(&stream).and_then(|()| stream.into_std()) else { return };
+    let tls = tls.map(tls::Acceptor::current);
+    let (shared_there, protocol) = (Arc::clone(shared), protocol.clone());
+    shared.workers.spawn(async move {
+        if let Ok(stream) = TcpStream::from_std(stream) {
+            let deadline = Instant::now() + shared_there.edge.limits.connect_timeout;
+            begin(shared_there, stream, slot, protocol, tls, deadline).await;
+        }
+    });
+}
+
+/// Small packets go out at once, and a dead peer is noticed.
+fn prepared(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    let probes = socket2::TcpKeepalive::new().with_time(TCP_SILENCE / 2).with_interval(TCP_SILENCE / 4).with_retries(2);
+    socket.set_tcp_keepalive(&probes)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(TCP_SILENCE))?;
+    Ok(())
+}
+
+async fn begin(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    slot: Slot,
+    protocol: Protocol,
+    tls: Option<TlsAcceptor>,
+    deadline: Instant,
+) {
+    let stream = match tls {
+        None => Stream::Tcp(stream),
+        Some(acceptor) => match tokio::time::timeout_at(deadline.into(), acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => Stream::Other(Box::new(stream)),
+            Ok(Err(error)) => return tracing::debug!(remote = %slot.remote(), %error, "TLS failed"),
+            Err(_) => return tracing::debug!(remote = %slot.remote(), "no TLS handshake in time"),
+        },
+    };
+    match protocol {
+        Protocol::Http(router) => http::serve(&shared, router, stream, slot, deadline).await,
+        Protocol::Mqtt => {
+            let incoming = Incoming { stream, websocket: false, early: Vec::new(), slot, deadline };
+            accept(Arc::clone(&shared.edge), incoming).await;
+        }
+    }
+}

@@ -1,1 +1,28 @@
-fn main() {}
+//! The `wigwag` command.
+//!
+//! Exit codes: 0 done, 1 it failed while running (nobody listens there, the broker refused), 2 it was asked for
+//! something that cannot be (usage, configuration).
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command, check, publish, subscribe};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Check(args) => check::run(&args),
+        Command::Pub(args) => publish::run(args),
+        Command::Sub(args) => subscribe::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.code()
+        }
+    }
+}

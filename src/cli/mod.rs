@@ -1,0 +1,63 @@
+//! The command line: what can be asked for, one file for each command.
+
+pub mod check;
+mod client;
+pub mod publish;
+mod settings;
+pub mod subscribe;
+mod terminal;
+mod tls;
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A WebRTC signaling server that speaks MQTT.
+#[derive(Parser)]
+#[command(version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Validate a configuration, and print what is in effect and where it came from
+    Check(settings::SettingsArgs),
+    /// Publish one message to any MQTT broker
+    Pub(publish::PubArgs),
+    /// Print the messages of one or more topic filters of any MQTT broker
+    Sub(subscribe::SubArgs),
+}
+
+/// Why a command did not do what it was asked for, in words for who typed it.
+#[derive(Debug)]
+pub enum Failure {
+    /// It tried.
+    Runtime(String),
+    /// It could not even try.
+    Usage(String),
+}
+
+impl Failure {
+    pub fn code(&self) -> ExitCode {
+        match self {
+            Self::Runtime(_) => ExitCode::from(1),
+            Self::Usage(_) => ExitCode::from(2),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Runtime(message) | Self::Usage(message)) = self;
+        f.write_str(message)
+    }
+}
+
+/// Runs a command's future on this thread.
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::Runtime(format!("cannot start: {error}")))?.block_on(future)
+}

@@ -1,0 +1,66 @@
+//! The flags that make up a configuration, shared by the commands that need one.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use wigwag::config::{ConfigErrors, Effective, Sources};
+
+use super::Failure;
+
+const DEFAULT_FILE: &str = "broker.toml";
+
+/// Where `--dev-tls` listens if nothing else is said: everywhere, since it is for the phone on the same network.
+const DEV_TLS_LISTEN: &str = "0.0.0.0:8443";
+
+#[derive(Args)]
+pub struct SettingsArgs {
+    /// Configuration file [default: broker.toml in the working directory, if there is one]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Serve the page, the API and MQTT over WebSocket here; may be repeated
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http: Vec<String>,
+
+    /// Serve MQTT over TCP here; may be repeated
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    mqtt: Vec<String>,
+
+    /// Worker threads; 0 = one per core
+    #[arg(long, value_name = "N")]
+    workers: Option<String>,
+
+    /// Serve https and wss as well (on port 8443 unless configured), with a self-signed certificate made at start
+    #[arg(long)]
+    dev_tls: bool,
+}
+
+impl SettingsArgs {
+    /// The configuration that these flags, the environment and the file make together.
+    pub fn load(&self) -> Result<Effective, Failure> {
+        self.layers().map_err(|errors| Failure::Usage(errors.to_string()))
+    }
+
+    fn layers(&self) -> Result<Effective, ConfigErrors> {
+        let default = Path::new(DEFAULT_FILE);
+        let file = self.config.as_deref().or_else(|| default.exists().then_some(default));
+        // A name that is not UTF-8 is none of ours; a value that is not cannot be one that is allowed.
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        };
+        let mut sources = Sources::new(file, std::env::vars_os().filter_map(text))?;
+        if !self.http.is_empty() {
+            sources.flag("http.listen", "--http", self.http.join(","));
+        }
+        if !self.mqtt.is_empty() {
+            sources.flag("mqtt.listen", "--mqtt", self.mqtt.join(","));
+        }
+        if let Some(workers) = &self.workers {
+            sources.flag("server.workers", "--workers", workers.clone());
+        }
+        if self.dev_tls {
+            sources.self_signed("--dev-tls", DEV_TLS_LISTEN);
+        }
+        sources.load()
+    }
+}

@@ -41,7 +41,8 @@ pub struct ClientArgs {
     id: Option<String>,
 
     /// Protocol version: 4 is MQTT 3.1.1, 5 is MQTT 5.0
-    #[arg(short = 'V', long, default_value = "5", value_name = "4|5", value_parser = clap::value_parser!(u8).range(4..=5))]
+    #[arg(short = 'V', long, default_value = "5", value_name = "4|5")]
+    #[arg(value_parser = clap::value_parser!(u8).range(4..=5))]
     mqtt_version: u8,
 
     /// PEM file of the authorities to trust [default: the system's]

@@ -33,7 +33,8 @@ pub struct SubArgs {
     count: Option<u64>,
 
     /// Exit after this many seconds: in failure if --count messages were asked for and have not come
-    #[arg(short = 'W', long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
+    #[arg(short = 'W', long, value_name = "SECONDS")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
     timeout: Option<u64>,
 }
 

@@ -32,7 +32,8 @@ pub struct Limits {
     pub topic_length: usize,
     /// User properties of one MQTT 5.0 packet. 0 to 10000; 0 = none is accepted.
     pub user_properties: usize,
-    /// QoS 1 and 2 messages a client may have unacknowledged (announced as Receive Maximum), and at most that many are sent to it unacknowledged. 1 to 65535.
+    /// QoS 1 and 2 messages a client may have unacknowledged (announced as Receive Maximum), and at most that many are
+    /// sent to it unacknowledged. 1 to 65535.
     pub inflight: u16,
     /// Topic aliases of one MQTT 5.0 connection, in each direction. 0 to 65535; 0 = off.
     pub topic_aliases: u16,

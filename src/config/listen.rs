@@ -15,7 +15,8 @@ pub struct HttpConfig {
     pub listen: Vec<SocketAddr>,
     /// Where to listen with TLS. List of address:port; needs `[tls]`.
     pub tls_listen: Vec<SocketAddr>,
-    /// Path of the WebSocket. Letters, digits and -._~/ after a leading "/"; not "/", "/api", "/healthz", "/readyz" or "/metrics".
+    /// Path of the WebSocket. Letters, digits and -._~/ after a leading "/"; not "/", "/api", "/healthz", "/readyz" or
+    /// "/metrics".
     pub path: String,
 }
 
@@ -38,8 +39,8 @@ impl HttpConfig {
 }
 
 const WEBSOCKET_PATH: Text = Text {
-    allowed: "a path like \"/mqtt\" of letters, digits and -._~/, and not \"/\", \"/api\", \"/healthz\", \"/readyz\" or \
-              \"/metrics\"",
+    allowed: "a path like \"/mqtt\" of letters, digits and -._~/, and not \"/\", \"/api\", \"/healthz\", \"/readyz\" \
+              or \"/metrics\"",
     accept: |path| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
         let first = path.trim_start_matches('/').split('/').next().unwrap_or("");

@@ -36,11 +36,14 @@ impl ServerConfig {
 /// Section `[session]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionConfig {
-    /// How long an MQTT 3.1.1 session without Clean Session is kept while its client is away. Duration, 0 to 365 days; 0 = it ends with the connection.
+    /// How long an MQTT 3.1.1 session without Clean Session is kept while its client is away. Duration, 0 to 365 days;
+    /// 0 = it ends with the connection.
     pub expiry: Duration,
-    /// Longest Session Expiry Interval an MQTT 5.0 client gets. Duration in whole seconds, 0 to 365 days; 0 = sessions end with the connection.
+    /// Longest Session Expiry Interval an MQTT 5.0 client gets. Duration in whole seconds, 0 to 365 days; 0 = sessions
+    /// end with the connection.
     pub expiry_max: Duration,
-    /// Longest Keep Alive; MQTT 5.0 clients that ask for more or for none get it as Server Keep Alive. Duration in whole seconds, 1 second to 18 hours; 0 = no cap.
+    /// Longest Keep Alive; MQTT 5.0 clients that ask for more or for none get it as Server Keep Alive. Duration in
+    /// whole seconds, 1 second to 18 hours; 0 = no cap.
     pub keep_alive_max: Option<Duration>,
 }
 
@@ -90,7 +93,8 @@ impl SysConfig {
 /// Section `[log]`. Logs go to standard error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
-    /// What is logged. A level (off, error, warn, info, debug, trace), or several directives as in "info,wigwag::http=debug".
+    /// What is logged. A level (off, error, warn, info, debug, trace), or several directives as in
+    /// "info,wigwag::http=debug".
     pub level: String,
     /// How a line looks. "text" or "json".
     pub format: LogFormat,
@@ -115,7 +119,8 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Stricter than tracing, for which a lone word that is no level is a target to trace: `inof` would silence the rest.
 const DIRECTIVES: Text = Text {
-    allowed: "\"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or directives like \"info,wigwag::http=debug\"",
+    allowed: "\"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or directives \
+              like \"info,wigwag::http=debug\"",
     accept: |text| {
         let known = |directive: &str| directive.contains(['=', '[']) || LEVELS.contains(&directive.trim());
         text.split(',').all(known) && EnvFilter::try_new(text).is_ok()

@@ -3,6 +3,7 @@
 pub mod check;
 mod client;
 pub mod publish;
+pub mod serve;
 mod settings;
 pub mod subscribe;
 mod terminal;
@@ -14,15 +15,22 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 /// A WebRTC signaling server that speaks MQTT.
+///
+/// Without a command it serves.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
+
+    #[command(flatten)]
+    pub serve: settings::SettingsArgs,
 }
 
 #[derive(Subcommand)]
 pub enum Command {
+    /// Run the broker; so does `wigwag` without a command
+    Serve(settings::SettingsArgs),
     /// Validate a configuration, and print what is in effect and where it came from
     Check(settings::SettingsArgs),
     /// Publish one message to any MQTT broker

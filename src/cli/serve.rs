@@ -1,0 +1,155 @@
+//! `wigwag serve`: the broker, from its configuration to its last connection.
+
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use wigwag::config::{Config, LogConfig, LogFormat};
+use wigwag::{Addresses, Running, Server};
+
+use super::settings::SettingsArgs;
+use super::{Failure, block_on};
+
+pub fn run(args: &SettingsArgs) -> Result<(), Failure> {
+    let config = args.load()?.config;
+    log_to_stderr(&config.log);
+    raise_file_limit();
+    block_on(serve(config))
+}
+
+/// Serves until a signal says to stop, then lets connections drain.
+async fn serve(config: Config) -> Result<(), Failure> {
+    let (grace, path) = (config.server.shutdown_grace, config.http.path.clone());
+    let mut signals = Signals::register().map_err(|error| Failure::Runtime(format!("signals: {error}")))?;
+    let running = start(config).await?;
+    announce(&running.addresses(), &path);
+    signals.stop_or(|| running.reload()).await;
+
+    tracing::info!(?grace, "shutting down; a second signal exits at once");
+    tokio::select! {
+        () = running.shutdown(grace) => Ok(()),
+        // Not by returning: whatever is stuck would be waited for.
+        () = signals.stop_or(|| ()) => std::process::exit(1),
+    }
+}
+
+async fn start(config: Config) -> Result<Running, Failure> {
+    Server::builder().config(config).start().await.map_err(|error| Failure::Runtime(error.to_string()))
+}
+
+/// What operators and supervisors send.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn register() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Ends with SIGINT or SIGTERM; calls `reload` at each SIGHUP before that.
+    async fn stop_or(&mut self, reload: impl Fn()) {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+                _ = self.hangup.recv() => reload(),
+            }
+        }
+    }
+}
+
+fn log_to_stderr(log: &LogConfig) {
+    let filter = EnvFilter::new(&log.level);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal());
+    match log.format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().init(),
+    }
+}
+
+/// Each connection is a file descriptor, and the usual soft limit of 1024 is a relic of `select`, which nothing here
+/// uses.
+fn raise_file_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => tracing::debug!(?current, ?maximum, "raised the limit of open files"),
+        Err(error) => tracing::warn!(?current, ?maximum, %error, "cannot raise the limit of open files"),
+    }
+}
+
+/// Prints where to find what, for people and for scripts that asked for port 0.
+fn announce(addresses: &Addresses, path: &str) {
+    let table = [
+        ("http", "/", &addresses.http),
+        ("ws", path, &addresses.http),
+        ("mqtt", "", &addresses.mqtt),
+        ("https", "/", &addresses.https),
+        ("wss", path, &addresses.https),
+        ("mqtts", "", &addresses.mqtts),
+    ];
+    let mut text = String::new();
+    for (scheme, path, addresses) in table {
+        for address in addresses {
+            text += &format!("{scheme}://{}{path}\n", reachable(*address));
+        }
+    }
+    // A broker whose standard output was closed is still a broker.
+    let _ = stdout().write_all(text.as_bytes());
+}
+
+/// An address that others can type, for one that stands for all of this machine's.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if !address.ip().is_unspecified() {
+        return address;
+    }
+    let (any, elsewhere, loopback): (IpAddr, IpAddr, IpAddr) = match address {
+        // Addresses reserved for documentation: connecting a UDP socket only asks for the route, nothing is sent.
+        SocketAddr::V4(_) => {
+            (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into(), Ipv4Addr::LOCALHOST.into())
+        }
+        SocketAddr::V6(_) => {
+            let documentation = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+            (Ipv6Addr::UNSPECIFIED.into(), documentation.into(), Ipv6Addr::LOCALHOST.into())
+        }
+    };
+    let outgoing = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((elsewhere, 9))?;
+        socket.local_addr()
+    });
+    SocketAddr::new(outgoing.map_or(loopback, |local| local.ip()), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Resource, Rlimit, getrlimit, raise_file_limit, reachable, setrlimit};
+
+    #[test]
+    fn an_address_that_can_be_typed() {
+        let chosen = "127.0.0.1:8080".parse().expect("an address");
+        assert_eq!(reachable(chosen), chosen);
+        for everywhere in ["0.0.0.0:8443", "[::]:8443"] {
+            let found = reachable(everywhere.parse().expect("an address"));
+            assert!(!found.ip().is_unspecified() && found.port() == 8443, "{found}");
+        }
+    }
+
+    #[test]
+    fn the_soft_limit_becomes_the_hard_one() {
+        let before = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(256), ..before }).expect("lower is always allowed");
+        raise_file_limit();
+        assert_eq!(getrlimit(Resource::Nofile).current, before.maximum);
+    }
+}

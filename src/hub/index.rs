@@ -8,6 +8,10 @@
 //!
 //! It trusts its callers to hand it valid filters and topic names of a bounded number of levels, and it does not
 //! look into subscriptions: No Local, QoS and identifiers are the business of who delivers.
+//!
+//! A room with two members, each subscribed to `rooms/R/signal`, `rooms/R/signal/ME`, `rooms/R/presence/+` and
+//! `rooms/R/chat`, takes 790 bytes with `S` of 32 bytes: 320 for the eight subscriptions, the rest for seven nodes.
+//! When nearly all of many rooms are gone, each of the others takes up to 100 bytes more (`tests/hub_memory.rs`).
 
 mod exact;
 mod level;

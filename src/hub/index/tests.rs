@@ -300,3 +300,16 @@ fn the_deepest_filter_there_is_overflows_no_stack() {
     index.insert(&deepest, me, ());
     drop(index);
 }
+
+#[test]
+fn matching_branches_a_thousand_levels_deep() {
+    let mut index = Index::new();
+    for depth in 0..1_000 {
+        index.insert(&format!("{}a", "+/".repeat(depth)), SubscriberId(1), depth);
+    }
+    let mut met = Vec::new();
+    index.matches(&vec!["a"; 1_000].join("/"), &mut |node| {
+        met.extend(node.subscribers().iter().map(|(_, depth)| *depth))
+    });
+    assert_eq!(met, [999]);
+}

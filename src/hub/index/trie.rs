@@ -4,7 +4,7 @@
 //! - finding, adding and removing a path costs one look-up per level of *that* path, whatever else the tree holds;
 //! - a node whose value is vacant and which has no children does not exist;
 //! - changes, look-ups and dropping are loops. Only the walks that branch use the stack: matching recurses once per
-//!   `+` and [`Trie::sweep`] once per level, so the number of levels is the caller's to bound (hundreds are fine).
+//!   `+` and [`Trie::sweep`] once per level, so the number of levels is the caller's to bound (a thousand is fine).
 //!
 //! Paths are trusted to be what the caller says, valid topic names or valid filters; nothing is checked again here.
 

@@ -127,3 +127,11 @@ fn the_deepest_topic_there_is_overflows_no_stack() {
     store.set(&deepest, ());
     drop(store);
 }
+
+#[test]
+fn a_sweep_goes_a_thousand_levels_deep() {
+    let mut store = Retained::new();
+    store.set(&"/".repeat(1_000), ());
+    assert_eq!(store.sweep(|()| true), 1);
+    assert_eq!(store.node_count(), 0);
+}

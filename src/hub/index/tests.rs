@@ -74,19 +74,19 @@ struct Key {
 
 fn key() -> impl Strategy<Value = Key> {
     let group = prop::option::weighted(0.3, (0..12u8).prop_map(|n| format!("group {n}")));
-    (group, filter(), 0..40u64).prop_map(|(group, filter, id)| Key { group, filter, id: SubscriberId(id) })
+    (group, filter(), 0..60u64).prop_map(|(group, filter, id)| Key { group, filter, id: SubscriberId(id) })
 }
 
 /// Keys at one filter of a few, so that sets of subscribers and of groups become large.
 fn crowded_key() -> impl Strategy<Value = Key> {
-    let filter = prop::sample::select(&["a/b", "a/+", "#"][..]);
+    let filter = prop::sample::select(&["a/b", "#"][..]);
     (key(), filter).prop_map(|(key, filter)| Key { filter: filter.to_owned(), ..key })
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => key().prop_map(Step::Insert),
-        4 => crowded_key().prop_map(Step::Insert),
+        8 => crowded_key().prop_map(Step::Insert),
         1 => prop_oneof![key(), crowded_key()].prop_map(Step::Remove),
         5 => any::<Pick>().prop_map(Step::RemoveHeld),
         2 => topic().prop_map(Step::Match),
@@ -170,7 +170,7 @@ impl Pair {
 
 proptest! {
     #[test]
-    fn behaves_as_a_list_of_filters(steps in prop::collection::vec(step(), 0..200)) {
+    fn behaves_as_a_list_of_filters(steps in prop::collection::vec(step(), 0..300)) {
         let mut pair = Pair::default();
         for (number, step) in steps.into_iter().enumerate() {
             match step {

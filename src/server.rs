@@ -130,11 +130,11 @@ impl Builder {
         let (listeners, addresses) = bind(&config)?;
         let workers = Workers::start(config.server.workers).map_err(StartError::Workers)?;
         let (stop, stopping) = watch::channel(false);
-        let policy = Policy::open(TopicLimits { levels: config.limits.topic_levels, bytes: config.limits.topic_length });
+        let policy =
+            Policy::open(TopicLimits { levels: config.limits.topic_levels, bytes: config.limits.topic_length });
         let hub = Arc::new(Hub::new(hub_limits(&config), policy, Arc::new(Metrics::default())));
         let edge = Arc::new(Edge::new(Arc::clone(&hub), edge_limits(&config)));
-        let shared =
-            Arc::new(Shared { edge, hub, workers: workers.clone(), config, stopping, tls: certificate });
+        let shared = Arc::new(Shared { edge, hub, workers: workers.clone(), config, stopping, tls: certificate });
         shared.start(listeners);
         Ok(Running { shared, addresses, workers, stop })
     }
@@ -294,10 +294,7 @@ fn listen(address: SocketAddr) -> io::Result<StdListener> {
 fn hub_limits(config: &Config) -> HubLimits {
     let limits = &config.limits;
     HubLimits {
-        queue: QueueLimits {
-            messages: limits.queue_messages,
-            bytes: limits.queue_bytes,
-        },
+        queue: QueueLimits { messages: limits.queue_messages, bytes: limits.queue_bytes },
         subscriptions: limits.subscriptions,
         sessions: limits.sessions,
         retained_messages: limits.retained_messages,

@@ -58,12 +58,6 @@ impl Workers {
         self.inner.runtimes[turn % self.inner.runtimes.len()].spawn(task);
     }
 
-    /// The runtime of the next worker in turn, for something that has to be made inside it.
-    pub fn next(&self) -> &Handle {
-        let turn = self.inner.next.fetch_add(1, Ordering::Relaxed);
-        &self.inner.runtimes[turn % self.inner.runtimes.len()]
-    }
-
     /// Drops every task and waits until the threads have ended.
     pub async fn stop(&self) {
         let threads = std::mem::take(&mut *self.inner.threads.lock());

@@ -24,8 +24,13 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let (grace, path) = (config.server.shutdown_grace, config.http.path.clone());
     let mut signals = Signals::register().map_err(|error| Failure::Runtime(format!("signals: {error}")))?;
     let running = start(config).await?;
-    announce(&running.addresses(), &path);
-    signals.stop_or(|| running.reload()).await;
+    announce(running.addresses(), &path);
+    let reload = || {
+        if let Err(error) = running.reload() {
+            tracing::error!(%error, "not reloaded; the server goes on as it was");
+        }
+    };
+    signals.stop_or(reload).await;
 
     tracing::info!(?grace, "shutting down; a second signal exits at once");
     tokio::select! {

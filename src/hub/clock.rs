@@ -9,7 +9,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{Hub, TimerKey, Timers, registry::{SILENT, STUCK}};
+use super::{
+    Hub, TimerKey, Timers,
+    registry::{SILENT, STUCK},
+};
 use crate::session::Session;
 
 /// Deadlines are met within this much, so that many fall together and wake the process once.

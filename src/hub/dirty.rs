@@ -25,13 +25,7 @@ impl Dirty {
         self.deliver_locked(hub, session, &mut session.lock(), delivery);
     }
 
-    pub(super) fn deliver_locked(
-        &mut self,
-        hub: &Hub,
-        session: &Arc<Session>,
-        state: &mut State,
-        delivery: Delivery,
-    ) {
+    pub(super) fn deliver_locked(&mut self, hub: &Hub, session: &Arc<Session>, state: &mut State, delivery: Delivery) {
         if state.ended {
             return;
         }

@@ -34,8 +34,8 @@ pub use dirty::Dirty;
 use index::Index;
 pub use index::SubscriberId;
 pub use message::{Message, Parts};
-pub use registry::{Connect, Connected, End, Will};
 use registry::Registry;
+pub use registry::{Connect, Connected, End, Will};
 use retained::Retained;
 pub use timers::{TimerKey, Timers};
 

@@ -28,7 +28,8 @@ pub const TAKEN_OVER: Close =
 const QUEUE_FULL: Close =
     Close { reason: ReasonCode::QUOTA_EXCEEDED, what: "messages were not read as fast as they came" };
 pub const SILENT: Close = Close { reason: ReasonCode::KEEP_ALIVE_TIMEOUT, what: "nothing heard within keep alive" };
-pub const STUCK: Close = Close { reason: ReasonCode::UNSPECIFIED_ERROR, what: "the connection took no bytes for too long" };
+pub const STUCK: Close =
+    Close { reason: ReasonCode::UNSPECIFIED_ERROR, what: "the connection took no bytes for too long" };
 const NOT_YOURS: Refusal = Refusal {
     reason: ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
     what: "this client id belongs to a session of another user",
@@ -142,7 +143,8 @@ impl Hub {
             }
             state.ended = true;
         }
-        let session = Arc::new(Session::new(self.new_subscriber(), connect.client_id, Arc::new(connect.identity.clone())));
+        let session =
+            Arc::new(Session::new(self.new_subscriber(), connect.client_id, Arc::new(connect.identity.clone())));
         let epoch = self.attach(&session, &mut session.lock(), connect, now);
         if sessions.insert(session.client_id.clone(), Arc::clone(&session)).is_none() {
             self.registry.sessions.fetch_add(1, Ordering::Relaxed);

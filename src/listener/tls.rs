@@ -110,8 +110,8 @@ fn from_files(files: &IdentityFiles) -> Result<Arc<ServerConfig>, TlsError> {
     if chain.is_empty() {
         return Err(bad_chain("no certificate in this file; PEM is expected".into()));
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| wrong("tls.key", &files.key, error.to_string()))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| wrong("tls.key", &files.key, error.to_string()))?;
     config(chain, key).map_err(|error| wrong("tls.key", &files.key, error.to_string()))
 }
 

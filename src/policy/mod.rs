@@ -78,12 +78,7 @@ impl Policy {
     }
 
     /// Judges a will when it is handed in; [`Policy::will_fires`] judges it again when it is sent.
-    pub fn will(
-        &self,
-        _identity: &Identity,
-        will: &mqtt::Will<'_>,
-        now: Instant,
-    ) -> Result<Will, Refusal> {
+    pub fn will(&self, _identity: &Identity, will: &mqtt::Will<'_>, now: Instant) -> Result<Will, Refusal> {
         self.check_topic(will.topic)?;
         let parts = Parts {
             topic: will.topic,

@@ -90,13 +90,7 @@ const TOO_MANY_PROPERTIES: Refusal =
 
 impl Edge {
     pub fn new(hub: Arc<Hub>, limits: EdgeLimits) -> Self {
-        Self {
-            hub,
-            limits,
-            connected: AtomicUsize::new(0),
-            sockets: AtomicUsize::new(0),
-            addresses: Mutex::default(),
-        }
+        Self { hub, limits, connected: AtomicUsize::new(0), sockets: AtomicUsize::new(0), addresses: Mutex::default() }
     }
 
     /// A place for a socket; `None` if there are so many that it cannot even be told why.
@@ -190,7 +184,8 @@ impl Drop for Slot {
             self.edge.connected.fetch_sub(1, Ordering::Relaxed);
         }
         let mut addresses = self.edge.addresses.lock();
-        if let std::collections::hash_map::Entry::Occupied(mut count) = addresses.entry(self.remote.ip().to_canonical()) {
+        if let std::collections::hash_map::Entry::Occupied(mut count) = addresses.entry(self.remote.ip().to_canonical())
+        {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
@@ -267,12 +262,7 @@ pub async fn accept(edge: Arc<Edge>, incoming: Incoming) {
 }
 
 /// Waits for the first packet and returns its bytes if it is a CONNECT [MQTT-3.1.0-1], and otherwise what to answer.
-async fn first_packet(
-    edge: &Edge,
-    inlet: &mut Inlet,
-    write: &mut WriteHalf,
-    early: &[u8],
-) -> Result<Vec<u8>, Refused> {
+async fn first_packet(edge: &Edge, inlet: &mut Inlet, write: &mut WriteHalf, early: &[u8]) -> Result<Vec<u8>, Refused> {
     let limits = InletLimits { packet: edge.limits.packet_before_connect, ..edge.limits.inlet };
     let mut first = First::default();
     let mut read = inlet.feed(early, limits, &mut first);

@@ -130,9 +130,8 @@ impl Connection {
     /// Handles what was read together with CONNECT.
     fn start(&mut self) -> Result<(), Outcome> {
         let now = Instant::now();
-        let polled = self.with_scratch(now, |inlet, limits, turn| {
-            Poll::Ready(inlet.feed(&[], limits, turn).map(|()| Read::More))
-        });
+        let polled = self
+            .with_scratch(now, |inlet, limits, turn| Poll::Ready(inlet.feed(&[], limits, turn).map(|()| Read::More)));
         match polled {
             Poll::Ready(result) => result,
             Poll::Pending => Ok(()),
@@ -169,7 +168,11 @@ impl Connection {
             }
             polled.map(|result| match result {
                 Ok(Read::More) => Ok(()),
-                Ok(Read::End) | Err(ReadError::Io(_)) => Err(Outcome::Lost),
+                Ok(Read::End) => Err(Outcome::Lost),
+                Err(ReadError::Io(error)) => {
+                    tracing::debug!(client = ?self.session.client_id, %error, "read failed");
+                    Err(Outcome::Lost)
+                }
                 Err(ReadError::Packet(error)) => Err(Outcome::Closed(error.into())),
                 Err(ReadError::Frame(end)) => Err(Outcome::Unframed(end)),
                 Err(ReadError::Handled(Stop::Close(close))) => Err(Outcome::Closed(close)),

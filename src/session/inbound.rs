@@ -2,10 +2,7 @@
 //!
 //! Pure: packets in, steps out. What survives the connection (QoS 2 identifiers) lies in the session's state.
 
-use std::{
-    collections::HashMap,
-    num::NonZeroU16,
-};
+use std::{collections::HashMap, num::NonZeroU16};
 
 use super::Close;
 use crate::wire::mqtt::{
@@ -147,4 +144,3 @@ impl Unreleased {
 
 /// Codes of a SUBACK or UNSUBACK are kept in order, on the stack for all but unusual packets.
 pub type Codes = smallvec::SmallVec<[u8; 16]>;
-

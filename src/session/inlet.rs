@@ -164,12 +164,7 @@ impl Inlet {
     }
 
     /// Bytes that were read by somebody else before this connection was one: those behind an HTTP upgrade.
-    pub fn feed(
-        &mut self,
-        bytes: &[u8],
-        limits: InletLimits,
-        handler: &mut impl Handler,
-    ) -> Result<(), ReadError> {
+    pub fn feed(&mut self, bytes: &[u8], limits: InletLimits, handler: &mut impl Handler) -> Result<(), ReadError> {
         let mut buffer = [&self.tail, bytes].concat();
         let left = self.handle(&mut buffer, self.tail.len(), limits, handler)?;
         keep(&mut self.tail, &buffer[left]);
@@ -266,4 +261,3 @@ impl From<DecodeError> for Close {
         Self { reason: error.reason, what: error.what }
     }
 }
-

@@ -9,10 +9,13 @@ use std::{
 };
 
 use super::{WriteHalf, batch::Batch, inlet::NORMAL_CLOSE, outbound::Delivery};
-use crate::{hub::TimerKey, wire::{
-    mqtt::{Disconnect, Packet, PublishHeader, ReasonCode, Version, encode, publish_header},
-    ws::{self, Opcode},
-}};
+use crate::{
+    hub::TimerKey,
+    wire::{
+        mqtt::{Disconnect, Packet, PublishHeader, ReasonCode, Version, encode, publish_header},
+        ws::{self, Opcode},
+    },
+};
 
 /// What CONNECT settled for the packets that we send.
 #[derive(Debug, Clone, Copy)]

@@ -167,9 +167,7 @@ impl Outbound {
         self.sent += 1;
         let packet_id = entry.packet_id;
         Some(match &entry.delivery {
-            Some(delivery) => {
-                Transmit::Publish { delivery: delivery.clone(), packet_id: Some(packet_id), dup: true }
-            }
+            Some(delivery) => Transmit::Publish { delivery: delivery.clone(), packet_id: Some(packet_id), dup: true },
             None => Transmit::PubRel { packet_id },
         })
     }

@@ -221,12 +221,8 @@ fn put(
             }
         }
         Transmit::PubRel { packet_id } => {
-            let ack = Ack {
-                packet_id,
-                reason: ReasonCode::SUCCESS,
-                reason_string: None,
-                user: UserProperties::default(),
-            };
+            let ack =
+                Ack { packet_id, reason: ReasonCode::SUCCESS, reason_string: None, user: UserProperties::default() };
             encode(batch.head(), link.terms.version, &Packet::PubRel(ack));
         }
     }

@@ -152,10 +152,7 @@ pub fn covers(outer: &str, inner: &str) -> bool {
     if shy(outer, inner) {
         return false;
     }
-    if inner == "#" {
-        return matches!(outer, "#" | "+/#"); // a name has at least one level
-    }
-    let mut levels = inner.split('/');
+    let mut levels = spelt_out(inner).split('/');
     for wanted in outer.split('/') {
         if wanted == "#" {
             return true;
@@ -175,13 +172,23 @@ pub fn overlaps(one: &str, other: &str) -> bool {
     if shy(one, other) || shy(other, one) {
         return false;
     }
-    let (mut ours, mut theirs) = (one.split('/'), other.split('/'));
+    let (mut ours, mut theirs) = (spelt_out(one).split('/'), spelt_out(other).split('/'));
     loop {
         match (ours.next(), theirs.next()) {
             (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
             (Some(a), Some(b)) if a == b || a == "+" || b == "+" => {}
             _ => return false,
         }
+    }
+}
+
+/// The same filter without the chance that `#` stands for no level, where that would leave an empty name
+/// ([MQTT-4.7.3-1]).
+fn spelt_out(filter: &str) -> &str {
+    match filter {
+        "#" => "+/#",
+        "/#" => "/+/#",
+        filter => filter,
     }
 }
 

@@ -41,6 +41,13 @@ test("a generated name survives a reload", async ({ page }) => {
   await expect(page.locator("#local-name")).toHaveText(name ?? "");
 });
 
+test("a chosen name is not in the address that one copies", async ({ enter }) => {
+  const room = newRoom();
+  const alice = await enter(room, "alice");
+  await expectSignaling(alice, "connected");
+  expect(new URL(alice.url()).search).toBe(`?room=${room}`);
+});
+
 test("a closed tab is told to the other at once, and the place is free", async ({ enter }) => {
   const room = newRoom();
   const alice = await enter(room, "alice");
@@ -154,6 +161,18 @@ test("the call goes on while signaling is away, and signaling comes back", async
   await expectSignaling(alice, "connected");
   await expectCall(alice, bob);
   expect(await alice.evaluate(() => window.connections.length)).toBe(1);
+});
+
+test("fits a phone", async ({ enter }, testInfo) => {
+  const room = newRoom();
+  const alice = await enter(room, "alice", (page) => page.setViewportSize({ width: 360, height: 740 }));
+  const bob = await enter(room, "bob");
+  await expectCall(alice, bob);
+  await alice.screenshot({ path: testInfo.outputPath("phone.png"), fullPage: true });
+  expect(await alice.evaluate(() => document.documentElement.scrollWidth)).toBe(360);
+  for (const button of await alice.getByRole("group", { name: "Call controls" }).getByRole("button").all()) {
+    await expect(button).toBeInViewport({ ratio: 1 });
+  }
 });
 
 test("a bad room name is refused with a reason", async ({ page }) => {

@@ -26,6 +26,8 @@ if (room === null) view.showEntry(username);
 else if (!isValidName(room)) view.showEntry(username, `“${room}” cannot be the name of a room. Allowed: ${NAME_RULE}.`);
 else if (!isValidName(username)) view.showEntry(friendlyName(), `“${username}” cannot be your name. Allowed: ${NAME_RULE}.`);
 else {
+  // A copied address invites somebody else: it has the room, not our name.
+  history.replaceState(null, "", `?room=${encodeURIComponent(room)}`);
   view.showRoom(room, username, signalTopic(room));
   enter(room);
 }

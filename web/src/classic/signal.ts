@@ -27,7 +27,7 @@ export type SignalBody =
 
 export type Signal = Sender & { to?: string } & SignalBody;
 
-export type SignalType = "hello" | "bye" | "full" | "offer" | "answer" | "candidate";
+export type SignalType = "hello" | "bye" | "full" | "offer" | "answer" | "candidate" | "end of candidates";
 
 export function signalType(body: SignalBody): SignalType {
   if ("hello" in body) return "hello";
@@ -35,7 +35,7 @@ export function signalType(body: SignalBody): SignalType {
   if ("full" in body) return "full";
   if ("offer" in body) return "offer";
   if ("answer" in body) return "answer";
-  return "candidate";
+  return body.candidate === null ? "end of candidates" : "candidate";
 }
 
 export function encodeSignal(signal: Signal): string {

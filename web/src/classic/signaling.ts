@@ -105,6 +105,8 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
     if (client.disconnecting) return;
     if (client.connected) client.publish(topic, goodbye, { qos: 0 });
     client.end(!client.connected, { properties: { sessionExpiryInterval: 0 } });
+    // MQTT.js collects packets and writes them a timer's tick later, which a closing page does not live to see.
+    while (client.stream.writableCorked > 0) client.stream.uncork();
   }
 
   return { publish, leave };

@@ -3,6 +3,8 @@ import type { EndReason, PeerState } from "./pair";
 import type { SignalingState, Traffic } from "./signaling";
 
 const MAX_LOG_ROWS = 200;
+/** Where `mosquitto_sub` finds the broker, unless its operator has changed it. */
+const MQTT_PORT = 1883;
 
 /** The element with this id; a page without it is broken, and says so at once. */
 function element<T extends HTMLElement>(id: string, type: new () => T): T {
@@ -24,6 +26,7 @@ const local = element("local", HTMLElement);
 const localVideo = element("local-video", HTMLVideoElement);
 const notice = element("notice", HTMLElement);
 const signalRows = element("signals", HTMLTableSectionElement);
+const signalScroll = element("signal-scroll", HTMLElement);
 const signalCount = element("signal-count", HTMLElement);
 const playButton = element("play", HTMLButtonElement);
 
@@ -47,7 +50,8 @@ export function showRoom(room: string, username: string, topic: string): void {
   element("local-name", HTMLElement).textContent = `${username} (you)`;
   element("topic", HTMLElement).textContent = topic;
 
-  const command = `mosquitto_sub -h ${location.hostname} -p 1883 -v -t ${shellQuote(topic)}`;
+  const host = location.hostname.replace(/^\[|\]$/g, ""); // the brackets of an IPv6 address belong to URLs only
+  const command = `mosquitto_sub -h ${host} -p ${MQTT_PORT} -v -t ${shellQuote(topic)}`;
   element("watch-command", HTMLElement).textContent = command;
   copyOnClick("copy-command", command);
   copyOnClick("copy-link", `${location.origin}${location.pathname}?room=${encodeURIComponent(room)}`);
@@ -124,7 +128,7 @@ export function showNotice(text: string | undefined): void {
 
 export function logTraffic({ direction, type, username, bytes }: Traffic): void {
   const arrow = direction === "sent" ? "↑" : "↓";
-  logRow([`${arrow} ${type}`, direction === "sent" ? `${username} (you)` : username, bytes.toLocaleString("en")]);
+  logRow([`${arrow} ${type}`, direction === "sent" ? "you" : username, bytes.toLocaleString("en")]);
   signalCount.textContent = String(Number(signalCount.textContent) + 1);
 }
 
@@ -135,9 +139,10 @@ export function logProblem(text: string): void {
 }
 
 function logRow(texts: string[]): HTMLTableRowElement {
-  const row = signalRows.insertRow(0);
+  const row = signalRows.insertRow();
   for (const text of texts) row.insertCell().textContent = text;
-  while (signalRows.rows.length > MAX_LOG_ROWS) signalRows.deleteRow(-1);
+  while (signalRows.rows.length > MAX_LOG_ROWS) signalRows.deleteRow(0);
+  signalScroll.scrollTop = signalScroll.scrollHeight;
   return row;
 }
 

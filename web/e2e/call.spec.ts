@@ -62,6 +62,16 @@ test("a closed tab is told to the other at once, and the place is free", async (
   await expectPeer(carol, "connected to alice");
 });
 
+test("a crashed tab is told to the other by the broker", async ({ enter }) => {
+  const room = newRoom();
+  const alice = await enter(room, "alice");
+  const bob = await enter(room, "bob");
+  await expectCall(alice, bob);
+  const devtools = await bob.context().newCDPSession(bob);
+  void devtools.send("Page.crash").catch(() => undefined); // a page that crashed answers nothing
+  await expectPeer(alice, "bob left");
+});
+
 test("leave and rejoin", async ({ enter }) => {
   const room = newRoom();
   const alice = await enter(room, "alice");
@@ -132,6 +142,16 @@ test("who has no camera sees the other", async ({ enter }) => {
   await expectMovingPicture(alice);
 });
 
+test("without https the page says what to do, and still sees the other", async ({ enter }) => {
+  const room = newRoom();
+  const insecure = `Object.defineProperty(window, "isSecureContext", { value: false })`;
+  const alice = await enter(room, "alice", (page) => page.addInitScript(insecure));
+  await expect(alice.locator("#notice")).toContainText("wigwag serve --dev-tls");
+  await enter(room, "bob");
+  await expectPeer(alice, "connected to bob");
+  await expectMovingPicture(alice);
+});
+
 test("mute and camera off", async ({ enter }) => {
   const alice = await enter(newRoom(), "alice");
   const enabled = (): Promise<boolean[]> =>
@@ -173,6 +193,28 @@ test("fits a phone", async ({ enter }, testInfo) => {
   for (const button of await alice.getByRole("group", { name: "Call controls" }).getByRole("button").all()) {
     await expect(button).toBeInViewport({ ratio: 1 });
   }
+});
+
+test("an offer that is lost with the connection is sent again", async ({ enter }) => {
+  const room = newRoom();
+  let lost = 0;
+  const alice = await enter(room, "alice", (page) =>
+    page.routeWebSocket(/\/mqtt$/, (socket) => {
+      const server = socket.connectToServer();
+      socket.onMessage((message) => {
+        if (lost > 0 || !message.includes(`"offer"`)) server.send(message);
+        else {
+          lost += 1;
+          void socket.close();
+          void server.close();
+        }
+      });
+    }),
+  );
+  await expectPeer(alice, "waiting");
+  const bob = await enter(room, "bob");
+  await expectCall(alice, bob);
+  expect(lost).toBe(1);
 });
 
 test("a bad room name is refused with a reason", async ({ page }) => {

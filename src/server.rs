@@ -2,6 +2,7 @@
 //! without leaving a thread, a task or a port behind.
 
 use std::{
+    future::Future,
     io,
     net::{SocketAddr, TcpListener as StdListener},
     sync::Arc,
@@ -11,7 +12,7 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    client::Client,
+    client::{Client, NameError},
     config::Config,
     http,
     hub::{Held, Hub, HubLimits},
@@ -173,6 +174,15 @@ impl Shared {
         }
     }
 
+    /// Runs `task` until a shutdown begins: for what has not become a connection by then.
+    pub(crate) async fn unless_stopping(&self, task: impl Future<Output = ()>) {
+        let mut stopping = self.stopping.clone();
+        tokio::select! {
+            () = task => {}
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+        }
+    }
+
     /// Whether a shutdown has begun.
     pub(crate) fn stopping(&self) -> bool {
         *self.stopping.borrow()
@@ -203,7 +213,7 @@ impl Running {
     ///
     /// # Errors
     /// `name` is no valid user name (1 to 64 bytes, one topic level, no control characters).
-    pub fn client(&self, name: &str) -> Result<Client, crate::client::NameError> {
+    pub fn client(&self, name: &str) -> Result<Client, NameError> {
         Client::new(Arc::clone(&self.shared.hub), name)
     }
 
@@ -232,8 +242,8 @@ impl Running {
         self.stop.send_replace(true);
         self.shared.hub.close_all(SHUTTING_DOWN);
         while self.shared.edge.sockets() > 0 && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            // Who was in the middle of connecting.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            // Again, for who was in the middle of connecting.
             self.shared.hub.close_all(SHUTTING_DOWN);
         }
         self.workers.stop().await;

@@ -51,12 +51,7 @@ async fn serve_on(shared: &Shared, router: Router, stream: impl Io, slot: Slot, 
         .max_buf_size(shared.config.limits.http_header.max(MIN_HTTP_BUFFER))
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    let mut stopping = shared.stopping.clone();
-    let ended = tokio::select! {
-        ended = connection => ended,
-        _ = stopping.wait_for(|stopping| *stopping) => return,
-    };
-    if let Err(error) = ended {
+    if let Err(error) = connection.await {
         tracing::debug!(%remote, %error, "HTTP connection ended");
     }
 }

@@ -47,7 +47,10 @@ pub async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request) ->
     let deadline = Instant::now() + shared.edge.limits.connect_timeout;
     tokio::spawn(async move {
         match on_upgrade.await {
-            Ok(upgraded) => begin(shared, upgraded, slot, is_own, deadline).await,
+            Ok(upgraded) => {
+                let connection = begin(Arc::clone(&shared), upgraded, slot, is_own, deadline);
+                shared.unless_stopping(connection).await;
+            }
             Err(error) => tracing::debug!(remote = %slot.remote(), %error, "upgrade failed"),
         }
     });
@@ -114,11 +117,13 @@ async fn begin(shared: Arc<Shared>, upgraded: Upgraded, slot: Slot, is_own: bool
         Stream::Tcp(socket) if !is_own => {
             // What cannot be moved is closed: that happens only to sockets that have failed already.
             let Ok(socket) = socket.into_std() else { return };
+            let shared_there = Arc::clone(&shared);
             shared.workers.spawn(async move {
                 let Ok(socket) = TcpStream::from_std(socket) else { return };
                 let _ = socket.set_nodelay(true);
                 let stream = Stream::Tcp(socket);
-                accept(edge, Incoming { stream, websocket: true, early, slot, deadline }).await;
+                let connection = accept(edge, Incoming { stream, websocket: true, early, slot, deadline });
+                shared_there.unless_stopping(connection).await;
             });
         }
         stream => accept(edge, Incoming { stream, websocket: true, early, slot, deadline }).await,

@@ -81,7 +81,8 @@ fn hand_over(
     shared.workers.spawn(async move {
         if let Ok(stream) = TcpStream::from_std(stream) {
             let deadline = Instant::now() + shared_there.edge.limits.connect_timeout;
-            begin(shared_there, stream, slot, protocol, tls, deadline).await;
+            let connection = begin(Arc::clone(&shared_there), stream, slot, protocol, tls, deadline);
+            shared_there.unless_stopping(connection).await;
         }
     });
 }

@@ -1,5 +1,7 @@
 //! The table of packets, legal and not; its format is described in `packets.txt`.
 
+#![allow(dead_code, reason = "each test that includes it needs another part")]
+
 use wigwag::wire::mqtt::{ReasonCode, Version};
 
 /// No packet of the table may be larger, in bytes.
@@ -106,7 +108,7 @@ fn prefixed(out: &mut Vec<u8>, inner: &[u8]) {
 }
 
 /// Variable Byte Integer, by the algorithm of 1.5.5.
-fn varint(mut value: usize) -> Vec<u8> {
+pub fn varint(mut value: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         let byte = (value % 128) as u8;

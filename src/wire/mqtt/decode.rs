@@ -75,10 +75,8 @@ pub fn decode(bytes: &[u8], version: Version, max_packet: usize) -> Result<Optio
     if body.len() < remaining {
         return Ok(None);
     }
-    let mut body = Reader { bytes: body, version };
-    let packet = kind.read(first, &mut body)?;
-    body.end()?;
-    Ok(Some((packet, total)))
+    // The last call, and not only half of the work: a packet is large, and moving it takes as long as reading it.
+    kind.read(first, Reader { bytes: body, version }, total)
 }
 
 /// The clause of `version`.
@@ -171,8 +169,10 @@ impl Kind {
         Err(DecodeError::malformed(by(version, "2.2.3", "2.1.4"), what))
     }
 
-    fn read<'a>(self, first: u8, body: &mut Reader<'a>) -> Result<Packet<'a>> {
-        Ok(match self {
+    /// Reads a whole body; `total` is the size of the packet in bytes.
+    fn read(self, first: u8, mut body: Reader<'_>, total: usize) -> Result<Option<(Packet<'_>, usize)>> {
+        let body = &mut body;
+        let packet = match self {
             Kind::Connect => Packet::Connect(connect(body)?),
             Kind::ConnAck => Packet::ConnAck(connack(body)?),
             Kind::Publish => Packet::Publish(publish(first, body)?),
@@ -188,7 +188,9 @@ impl Kind {
             Kind::PingResp => Packet::PingResp,
             Kind::Disconnect => Packet::Disconnect(disconnect(body)?),
             Kind::Auth => Packet::Auth(auth(body)?),
-        })
+        };
+        body.end()?;
+        Ok(Some((packet, total)))
     }
 }
 
@@ -228,6 +230,7 @@ fn publish_flags(first: u8) -> Result<(bool, QoS, bool)> {
     }
 }
 
+#[inline]
 fn publish<'a>(first: u8, body: &mut Reader<'a>) -> Result<Publish<'a>> {
     let (dup, qos, retain) = publish_flags(first)?;
     let topic = body.name_or_empty("MQTT-3.3.2-2", "MQTT-3.3.2-2")?; // [MQTT-3.3.2-1]

@@ -126,7 +126,8 @@ impl<'a> Reader<'a> {
     /// UTF-8 Encoded String (1.5.4; 1.5.3 in 3.1.1).
     pub(super) fn text(&mut self) -> Result<&'a str> {
         let bytes = self.data()?;
-        if bytes.contains(&0) {
+        // Without a way out, so that many bytes are compared at once.
+        if bytes.iter().fold(false, |found, &byte| found | (byte == 0)) {
             return Err(self.malformed("MQTT-1.5.3-2", "MQTT-1.5.4-2", "U+0000 in a string"));
         }
         // Surrogates, overlong forms and values past U+10FFFF are not UTF-8 to Rust either.

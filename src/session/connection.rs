@@ -296,13 +296,13 @@ impl Handler for Turn<'_> {
             Step::PubRec(ack) => {
                 let answer = work.session.lock().outbound.pubrec(ack.packet_id, ack.reason);
                 if let Some(reason) = answer {
-                    work.acknowledge(|ack| Packet::PubRel(ack), ack.packet_id, reason, "no such message");
+                    work.acknowledge(Packet::PubRel, ack.packet_id, reason, "no such message");
                 }
             }
             Step::PubRel(ack) => {
                 let known = work.session.lock().unreleased.release(ack.packet_id);
                 let reason = if known { ReasonCode::SUCCESS } else { ReasonCode::PACKET_IDENTIFIER_NOT_FOUND };
-                work.acknowledge(|ack| Packet::PubComp(ack), ack.packet_id, reason, "no such message");
+                work.acknowledge(Packet::PubComp, ack.packet_id, reason, "no such message");
             }
             Step::PubComp(ack) => {
                 work.session.lock().outbound.pubcomp(ack.packet_id);
@@ -348,13 +348,13 @@ impl Work<'_> {
             Err(refusal) => (refusal.reason, refusal.what),
         };
         if publish.qos == QoS::AtLeastOnce {
-            self.acknowledge(|ack| Packet::PubAck(ack), packet_id, reason, what);
+            self.acknowledge(Packet::PubAck, packet_id, reason, what);
         } else {
             // In 5.0 a refusal ends the exchange; 3.1.1 cannot be told and releases it as usual.
             if reason.is_error() && self.version == Version::V5 {
                 self.session.lock().unreleased.release(packet_id);
             }
-            self.acknowledge(|ack| Packet::PubRec(ack), packet_id, reason, what);
+            self.acknowledge(Packet::PubRec, packet_id, reason, what);
         }
         Ok(())
     }
@@ -373,10 +373,10 @@ impl Work<'_> {
 
     fn acknowledge(
         &mut self,
-        kind: impl for<'p> FnOnce(Ack<'p>) -> Packet<'p>,
+        kind: fn(Ack<'static>) -> Packet<'static>,
         packet_id: NonZeroU16,
         reason: ReasonCode,
-        what: &str,
+        what: &'static str,
     ) {
         let ack = Ack {
             packet_id,

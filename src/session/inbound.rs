@@ -33,6 +33,7 @@ pub struct Inbound {
     user_properties: usize,
     /// Session expiry that CONNECT asked for.
     expiry: u32,
+    #[expect(clippy::box_collection, reason = "one word for the many connections without aliases")]
     aliases: Option<Box<HashMap<NonZeroU16, Box<str>>>>,
 }
 

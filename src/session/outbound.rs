@@ -79,6 +79,7 @@ pub enum Transmit {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "the packets' own names")]
 enum Awaiting {
     PubAck,
     PubRec,
@@ -94,7 +95,7 @@ struct InFlight {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outbound {
     queue: VecDeque<Delivery>,
     queued_bytes: usize,
@@ -103,12 +104,6 @@ pub struct Outbound {
     /// How many of `flight`, from the front, went out on the present connection.
     sent: usize,
     last_packet_id: u16,
-}
-
-impl Default for Outbound {
-    fn default() -> Self {
-        Self { queue: VecDeque::new(), queued_bytes: 0, flight: VecDeque::new(), sent: 0, last_packet_id: 0 }
-    }
 }
 
 impl Outbound {

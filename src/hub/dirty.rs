@@ -22,17 +22,33 @@ pub struct Dirty {
 impl Dirty {
     /// Queues `delivery` in `session`.
     pub(super) fn deliver(&mut self, hub: &Hub, session: &Arc<Session>, delivery: Delivery) {
-        self.deliver_locked(hub, session, &mut session.lock(), delivery);
-    }
-
-    pub(super) fn deliver_locked(&mut self, hub: &Hub, session: &Arc<Session>, state: &mut State, delivery: Delivery) {
+        let state = &mut session.lock();
         if state.ended {
             return;
         }
         let connected = state.connected();
-        match state.outbound.push(delivery, &hub.limits.queue, connected) {
+        let queued = state.outbound.push(delivery, &hub.limits.queue, connected);
+        self.note(queued, session, state);
+    }
+
+    /// Queues what a new subscription of `session` brings.
+    pub(super) fn deliver_retained(
+        &mut self,
+        hub: &Hub,
+        session: &Arc<Session>,
+        state: &mut State,
+        delivery: Delivery,
+    ) {
+        if !state.ended {
+            let queued = state.outbound.push_retained(delivery, &hub.limits.queue);
+            self.note(queued, session, state);
+        }
+    }
+
+    fn note(&mut self, queued: Queued, session: &Arc<Session>, state: &mut State) {
+        match queued {
             Queued::Accepted => {
-                if connected && !state.dirty {
+                if state.connected() && !state.dirty {
                     state.dirty = true;
                     self.sessions.push(Arc::clone(session));
                 }

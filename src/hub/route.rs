@@ -164,7 +164,7 @@ impl Hub {
                     retain: true,
                     ids: id.map_or(SubscriptionIds::None, SubscriptionIds::One),
                 };
-                dirty.deliver_locked(self, session, &mut state, delivery);
+                dirty.deliver_retained(self, session, &mut state, delivery);
             }
         });
     }

@@ -13,6 +13,8 @@ mod link;
 mod outbound;
 mod state;
 mod stream;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::{
     cell::RefCell,

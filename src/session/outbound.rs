@@ -4,6 +4,9 @@
 //! session that comes back gets what was in flight (marked DUP, in the order it was first sent [MQTT-4.4.0-1],
 //! [MQTT-4.6.0-1]) and then what was queued. Order is first in, first out, whatever the QoS.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::VecDeque,
     num::{NonZeroU16, NonZeroU32},
@@ -110,20 +113,30 @@ impl Outbound {
     /// Queues a delivery. `connected` is whether anybody reads: QoS 0 is not kept for the absent, and takes at most
     /// half of the queue of a slow reader, so that it never crowds out what is acknowledged.
     pub fn push(&mut self, delivery: Delivery, limits: &QueueLimits, connected: bool) -> Queued {
-        let at_most_once = delivery.qos == QoS::AtMostOnce;
-        if at_most_once && !connected {
-            return Queued::Dropped;
+        let (share, otherwise) = match delivery.qos {
+            QoS::AtMostOnce if !connected => return Queued::Dropped,
+            QoS::AtMostOnce => (2, Queued::Dropped),
+            QoS::AtLeastOnce | QoS::ExactlyOnce => (1, Queued::Overflow),
+        };
+        if self.push_within(delivery, limits, share) { Queued::Accepted } else { otherwise }
+    }
+
+    /// Queues a retained message for a new subscription. There may be any number of those at once, more than a queue
+    /// holds; they take at most half of it, and a session does not end for what it has no room for.
+    pub fn push_retained(&mut self, delivery: Delivery, limits: &QueueLimits) -> Queued {
+        if self.push_within(delivery, limits, 2) { Queued::Accepted } else { Queued::Dropped }
+    }
+
+    /// Queues a delivery if it leaves the queue within the limits divided by `share`; one message always has room.
+    fn push_within(&mut self, delivery: Delivery, limits: &QueueLimits, share: usize) -> bool {
+        let bytes = self.queued_bytes + delivery.message.size();
+        let room =
+            self.queue.is_empty() || (self.queue.len() < limits.messages / share && bytes <= limits.bytes / share);
+        if room {
+            self.queued_bytes = bytes;
+            self.queue.push_back(delivery);
         }
-        let share = if at_most_once { 2 } else { 1 };
-        let size = delivery.message.size();
-        let full = self.queue.len() >= (limits.messages / share).max(1)
-            || (self.queued_bytes + size > limits.bytes / share && !self.queue.is_empty());
-        if full {
-            return if at_most_once { Queued::Dropped } else { Queued::Overflow };
-        }
-        self.queued_bytes += size;
-        self.queue.push_back(delivery);
-        Queued::Accepted
+        room
     }
 
     /// The next transmission, while `window` (the smaller of both sides' limits) has room. Messages whose expiry has
@@ -256,14 +269,19 @@ impl Outbound {
 
     /// The next unused packet identifier; `None` if all 65,535 are in use.
     fn free_packet_id(&mut self) -> Option<NonZeroU16> {
-        for _ in 0..=u16::MAX {
-            self.last_packet_id = self.last_packet_id.wrapping_add(1);
-            match NonZeroU16::new(self.last_packet_id) {
-                Some(id) if self.position(id).is_none() => return Some(id),
-                _ => {}
-            }
-        }
-        None
+        let last = self.last_packet_id;
+        let mut ids = (1..=1 << 16).filter_map(|step: u32| NonZeroU16::new(last.wrapping_add(step as u16)));
+        let next = ids.next()?;
+        let free = if self.position(next).is_none() {
+            next
+        } else {
+            // Once around, and an old exchange is still open: rare, but then there may be many of them.
+            let mut used = vec![false; 1 << 16];
+            self.flight.iter().for_each(|entry| used[usize::from(entry.packet_id.get())] = true);
+            ids.find(|id| !used[usize::from(id.get())])?
+        };
+        self.last_packet_id = free.get();
+        Some(free)
     }
 }
 

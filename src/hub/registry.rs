@@ -133,8 +133,10 @@ impl Hub {
         let mut will = None;
         if let Some(session) = &old {
             let mut state = session.lock();
-            will = self.take_over(&mut state, connect.clean_start);
-            if !connect.clean_start && !state.ended {
+            // A session that is not to outlive its connection ends with it, however that comes [MQTT-3.1.2-23].
+            let ends = connect.clean_start || state.ended || state.expiry == 0;
+            will = self.take_over(&mut state, ends);
+            if !ends {
                 let epoch = self.attach(session, &mut state, connect, now);
                 drop(state);
                 drop(sessions);
@@ -167,8 +169,9 @@ impl Hub {
         session.next_epoch()
     }
 
-    /// Ends the present connection of a session in favour of a new one; gives back the will if it is due now.
-    fn take_over(&self, state: &mut State, clean_start: bool) -> Option<Box<Will>> {
+    /// Ends the present connection of a session, which `ends` with it or goes on, in favour of a new one;
+    /// gives back the will if it is due now.
+    fn take_over(&self, state: &mut State, ends: bool) -> Option<Box<Will>> {
         match std::mem::replace(&mut state.attachment, Attachment::None) {
             Attachment::Link(mut link) => {
                 link.replaced(TAKEN_OVER);
@@ -176,9 +179,9 @@ impl Hub {
             }
             Attachment::Local(waker) => waker.into_iter().for_each(std::task::Waker::wake),
             // Its will waits for its delay or for the end of the session, and dies with a resumption [MQTT-3.1.3-9].
-            Attachment::None => return state.will.take().filter(|_| clean_start),
+            Attachment::None => return state.will.take().filter(|_| ends),
         }
-        state.will.take().filter(|will| clean_start || will.delay == 0)
+        state.will.take().filter(|will| ends || will.delay == 0)
     }
 
     /// A connection is over. Does nothing if the session has gone on to a newer one.

@@ -95,7 +95,7 @@ impl Inbound {
         } else if let Some(topic) = aliases.get(&alias) {
             publish.topic = topic;
         } else {
-            return Err(ALIAS_INVALID);
+            return Err(protocol_error("a topic alias that stands for nothing")); // 3.3.4
         }
         Ok(publish)
     }

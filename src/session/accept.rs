@@ -491,7 +491,8 @@ impl Opening<'_> {
         edge.hub.flush(&connected.session, None, now);
         edge.hub.watch_silence(&connected.session, connected.epoch, now);
         edge.hub.metrics.connects.increment(1);
-        let inbound = Inbound::new(connect.version, limits.topic_aliases, limits.user_properties, expiry);
+        let asked = properties.session_expiry;
+        let inbound = Inbound::new(connect.version, limits.topic_aliases, limits.user_properties, asked);
         Ok((connected, inbound))
     }
 

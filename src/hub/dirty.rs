@@ -78,8 +78,8 @@ impl Dirty {
             }
             if index < WRITTEN_AT_ONCE {
                 hub.flush(&session, None, now);
-            } else if let Some(link) = session.lock().link() {
-                link.waker.wake_by_ref();
+            } else {
+                session.lock().leave_writing_to_its_task();
             }
         }
         if self.sessions.capacity() > 4096 {

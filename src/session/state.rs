@@ -107,6 +107,18 @@ impl State {
         }
     }
 
+    /// Tells who reads for this session that messages wait, instead of writing them here.
+    pub fn leave_writing_to_its_task(&mut self) {
+        match &mut self.attachment {
+            Attachment::Link(link) => link.waker.wake_by_ref(),
+            Attachment::Local(waker) => {
+                self.dirty = false;
+                waker.take().into_iter().for_each(Waker::wake);
+            }
+            Attachment::None => {}
+        }
+    }
+
     /// The index of a filter among the subscriptions, or where it belongs.
     pub fn find(&self, filter: &str) -> Result<usize, usize> {
         self.subscriptions.binary_search_by(|kept| (*kept.filter).cmp(filter))

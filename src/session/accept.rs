@@ -266,16 +266,19 @@ async fn first_packet(edge: &Edge, inlet: &mut Inlet, write: &mut WriteHalf, ear
     let limits = InletLimits { packet: edge.limits.packet_before_connect, ..edge.limits.inlet };
     let mut first = First::default();
     let mut read = inlet.feed(early, limits, &mut first);
-    while read.is_ok() {
-        read = std::future::poll_fn(|cx| inlet.poll_read(cx, limits, &mut first)).await.and_then(|read| match read {
-            Read::More => Ok(()),
-            Read::End => Err(ReadError::Io(std::io::ErrorKind::UnexpectedEof.into())),
-        });
+    loop {
         if !first.answers.is_empty() {
             let answers = std::mem::take(&mut first.answers);
             // A client that does not read answers to its own pings does without them.
             let _ = write.write(&[std::io::IoSlice::new(&answers)], Waker::noop());
         }
+        if read.is_err() {
+            break;
+        }
+        read = std::future::poll_fn(|cx| inlet.poll_read(cx, limits, &mut first)).await.and_then(|read| match read {
+            Read::More => Ok(()),
+            Read::End => Err(ReadError::Io(std::io::ErrorKind::UnexpectedEof.into())),
+        });
     }
     match read {
         Err(ReadError::Handled(Stop::Taken)) => Ok(first.bytes),

@@ -28,6 +28,8 @@ pub struct Inlet {
     frames: Option<Box<Deframer>>,
     /// MQTT bytes of a packet that is not complete.
     tail: Vec<u8>,
+    /// How the frames ended behind a packet after which reading stopped.
+    ended: Option<FrameEnd>,
 }
 
 /// Bounds of what is read.
@@ -101,7 +103,7 @@ pub trait Handler {
 
 impl Inlet {
     pub fn new(half: ReadHalf, websocket: bool) -> Self {
-        Self { half, frames: websocket.then(|| Box::new(Deframer::new(Role::Server))), tail: Vec::new() }
+        Self { half, frames: websocket.then(|| Box::new(Deframer::new(Role::Server))), tail: Vec::new(), ended: None }
     }
 
     /// Reads once and hands every complete packet to `handler`.
@@ -199,11 +201,11 @@ impl Inlet {
         handler: &mut impl Handler,
     ) -> Result<std::ops::Range<usize>, ReadError> {
         let mut end = buffer.len();
-        let mut broken = None;
+        let mut ended = self.ended.take();
         if let Some(frames) = &mut self.frames {
             let mut raw = kept;
             let mut payload_end = kept;
-            while broken.is_none() {
+            while ended.is_none() {
                 let progress = frames.deframe(buffer, raw, end, payload_end, &limits.frames);
                 (raw, payload_end) = (progress.start, progress.write);
                 match progress.event {
@@ -212,11 +214,10 @@ impl Inlet {
                     Some(Event::Pong) => {}
                     Some(Event::Close(code)) => {
                         // The answer repeats the code; a close without one is answered by a plain goodbye (5.5.1).
-                        let code = code.unwrap_or(NORMAL_CLOSE);
-                        broken = Some(ReadError::Frame(FrameEnd { code, what: "" }));
+                        ended = Some(FrameEnd { code: code.unwrap_or(NORMAL_CLOSE), what: "" });
                     }
                     Some(Event::Failed(error)) => {
-                        broken = Some(ReadError::Frame(FrameEnd { code: error.code, what: error.what }));
+                        ended = Some(FrameEnd { code: error.code, what: error.what });
                     }
                 }
             }
@@ -231,6 +232,7 @@ impl Inlet {
                     start += length;
                     if let Err(stop) = handler.packet(packet, &bytes[..length]) {
                         keep(&mut self.tail, &buffer[start..end]);
+                        self.ended = ended;
                         return Err(ReadError::Handled(stop));
                     }
                 }
@@ -240,7 +242,7 @@ impl Inlet {
                 }
             }
         }
-        broken.map_or(Ok(start..end), Err)
+        ended.map_or(Ok(start..end), |end| Err(ReadError::Frame(end)))
     }
 }
 

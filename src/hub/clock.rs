@@ -112,6 +112,16 @@ impl Hub {
         }
     }
 
+    /// Has somebody look, after the write timeout, whether the socket of a session still refuses bytes.
+    pub(super) fn watch_stuck(&self, session: &Arc<Session>, now: Instant) {
+        let mut state = session.lock();
+        let epoch = session.epoch();
+        if let Some(link) = state.link().filter(|link| link.watched && link.stuck_watch.is_none()) {
+            let due = Due::Stuck(Arc::downgrade(session), epoch);
+            link.stuck_watch = Some(self.clock.at(now + self.limits.write_timeout, due));
+        }
+    }
+
     fn look_if_stuck(&self, session: &Arc<Session>, epoch: u32, now: Instant) {
         let mut state = session.lock();
         if session.epoch() != epoch {

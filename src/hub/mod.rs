@@ -181,9 +181,7 @@ impl Hub {
             metrics.dropped_oversize.increment(flushed.oversize);
         }
         if flushed.newly_blocked {
-            let epoch = session.epoch();
-            let key = self.clock.at(now + self.limits.write_timeout, Due::Stuck(Arc::downgrade(session), epoch));
-            session.with_link(epoch, |link| link.stuck_watch = Some(key));
+            self.watch_stuck(session, now);
         }
     }
 

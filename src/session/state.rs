@@ -184,7 +184,7 @@ fn flush_link(
 
 /// Whether everything that the socket refused earlier has gone now.
 fn push_unsent(link: &mut Link) -> std::io::Result<bool> {
-    let Link { stream, waker, unsent, .. } = link;
+    let Link { stream, waker, unsent, blocked_since, .. } = link;
     let would_block = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::WouldBlock => Ok(false),
         _ => Err(error),
@@ -202,7 +202,10 @@ fn push_unsent(link: &mut Link) -> std::io::Result<bool> {
         }
         match stream.write(&[std::io::IoSlice::new(&unsent[start..])], waker) {
             Ok(0) => break Err(std::io::ErrorKind::WriteZero.into()),
-            Ok(written) => start += written,
+            Ok(written) => {
+                start += written;
+                *blocked_since = None; // it takes some, if slowly
+            }
             Err(error) => break would_block(error),
         }
     };

@@ -21,7 +21,7 @@ use crate::{
 /// Takes part in the broker from inside the process. Ends, with its subscriptions, when it is dropped.
 ///
 /// It is bound by the same policy and the same queue limits as everybody else; a client that lets its queue of
-/// QoS 1 and 2 messages overflow is ended, and [`Client::recv`] returns `None`.
+/// QoS 1 and 2 messages overflow is ended: [`Client::recv`] returns what was queued, and then `None`.
 pub struct Client {
     hub: Arc<Hub>,
     session: Arc<Session>,
@@ -122,7 +122,7 @@ impl Client {
         self.hub.unsubscribe(&self.session, filter)
     }
 
-    /// The next message; `None` once the client was ended.
+    /// The next message; `None` once the client was ended and has taken what came before.
     pub async fn recv(&mut self) -> Option<Received> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }
@@ -131,7 +131,7 @@ impl Client {
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Received>> {
         let mut expired = 0;
         let mut state = self.session.lock();
-        let delivery = if state.ended { None } else { state.outbound.take(Instant::now(), &mut expired) };
+        let delivery = state.outbound.take(Instant::now(), &mut expired);
         self.hub.metrics.dropped_expired.increment(expired);
         if let Some(delivery) = delivery {
             self.hub.metrics.messages_sent.increment(1);

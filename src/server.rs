@@ -240,19 +240,27 @@ impl Running {
     pub async fn shutdown(self, grace: Duration) {
         let deadline = Instant::now() + grace;
         self.stop.send_replace(true);
+        self.shared.hub.drain_all(SHUTTING_DOWN);
+        self.without_sockets_by(deadline - grace / 4).await;
+        // Who has not taken everything by now is told at least why it does not get it.
         self.shared.hub.close_all(SHUTTING_DOWN);
-        while self.shared.edge.sockets() > 0 && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            // Again, for who was in the middle of connecting.
-            self.shared.hub.close_all(SHUTTING_DOWN);
-        }
+        self.without_sockets_by(deadline).await;
         self.workers.stop().await;
+    }
+
+    async fn without_sockets_by(&self, deadline: Instant) {
+        while self.shared.edge.sockets() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop.send_replace(true);
+        // Connections that an application's own runtime carries outlive the workers.
+        self.shared.hub.drain_all(SHUTTING_DOWN);
+        self.shared.hub.close_all(SHUTTING_DOWN);
         self.workers.abandon();
     }
 }

@@ -5,7 +5,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -30,6 +30,7 @@ const QUEUE_FULL: Close =
 pub const SILENT: Close = Close { reason: ReasonCode::KEEP_ALIVE_TIMEOUT, what: "nothing heard within keep alive" };
 pub const STUCK: Close =
     Close { reason: ReasonCode::UNSPECIFIED_ERROR, what: "the connection took no bytes for too long" };
+const CLOSING: Refusal = Refusal { reason: ReasonCode::SERVER_UNAVAILABLE, what: "the server is shutting down" };
 const NOT_YOURS: Refusal = Refusal {
     reason: ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
     what: "this client id belongs to a session of another user",
@@ -78,6 +79,9 @@ pub(super) struct Registry {
     /// Sessions in all, and those of them without a connection.
     sessions: AtomicUsize,
     kept: AtomicUsize,
+    /// No session begins any more. Looked at with the client id's shard locked, so that whoever sets it finds in the
+    /// shards every session that began.
+    closed: AtomicBool,
 }
 
 type Sessions = HashMap<Box<str>, Arc<Session>>;
@@ -89,6 +93,7 @@ impl Default for Registry {
             hasher: RandomState::new(),
             sessions: AtomicUsize::new(0),
             kept: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
         }
     }
 }
@@ -126,6 +131,9 @@ impl Hub {
     /// A refusal gives back what was to be attached.
     pub fn connect(&self, connect: Connect<'_>, now: Instant) -> Result<Connected, (Refusal, Attachment)> {
         let mut sessions = self.registry.shard(connect.client_id).lock();
+        if self.registry.closed.load(Ordering::SeqCst) {
+            return Err((CLOSING, connect.attachment));
+        }
         let old = sessions.get(connect.client_id).cloned();
         if old.as_ref().is_some_and(|old| old.identity.user != connect.identity.user) {
             return Err((NOT_YOURS, connect.attachment));
@@ -310,6 +318,14 @@ impl Hub {
             self.metrics.wills_refused.increment(1);
         }
         dirty.flush(self, now);
+    }
+
+    /// Takes no more connections, and asks each that is there to end when it has sent what waits.
+    pub fn drain_all(&self, close: Close) {
+        self.registry.closed.store(true, Ordering::SeqCst);
+        for session in self.registry.all() {
+            session.lock().drain(close);
+        }
     }
 
     /// Asks every connection to end.

@@ -106,7 +106,7 @@ impl Connection {
         if !link.waker.will_wake(cx.waker()) {
             link.waker = cx.waker().clone();
         }
-        if let Some(close) = link.close {
+        if let Some(close) = link.closes_now() {
             return Err(Outcome::Closed(close));
         }
         let waiting = dirty || link.waiting() > 0;
@@ -115,7 +115,12 @@ impl Connection {
             self.edge.hub.flush(&self.session, None, now);
         }
         let mut state = self.session.lock();
-        Ok(state.link().is_none_or(|link| link.waiting() < UNREAD))
+        let queued = state.outbound.queued();
+        let Some(link) = state.link() else { return Ok(true) };
+        match link.close {
+            Some(close) if queued == 0 && link.waiting() == 0 => Err(Outcome::Closed(close)),
+            _ => Ok(link.waiting() < UNREAD),
+        }
     }
 
     /// Handles one read's worth. `Ready` when the connection is over.
@@ -187,6 +192,7 @@ impl Connection {
         let flush = || self.edge.hub.flush(&self.session, None, Instant::now());
         self.session.with_link(self.epoch, |link| {
             link.corked = false;
+            link.finished = true;
             close.into_iter().for_each(|close| link.disconnect(close));
         });
         flush();

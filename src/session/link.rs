@@ -55,6 +55,10 @@ pub struct Link {
     pub corked: bool,
     /// Why the connection is to end; its task acts on it.
     pub close: Option<Close>,
+    /// It ends when the client has taken what waits for it, and not before.
+    draining: bool,
+    /// DISCONNECT was said, by either side: nothing may follow [MQTT-3.14.4-1].
+    pub finished: bool,
     aliases: Option<Box<Aliases>>,
 }
 
@@ -84,6 +88,8 @@ impl Link {
             silence_watch: None,
             corked: false,
             close: None,
+            draining: false,
+            finished: false,
             aliases,
         }
     }
@@ -95,10 +101,25 @@ impl Link {
 
     /// Asks the connection's task to end it; the first reason stands.
     pub fn close(&mut self, close: Close) {
-        if self.close.is_none() {
-            self.close = Some(close);
+        if self.closes_now().is_none() {
+            self.close.get_or_insert(close);
+            self.draining = false;
             self.waker.wake_by_ref();
         }
+    }
+
+    /// Asks for the same once everything that waits has been sent.
+    pub fn drain(&mut self, close: Close) {
+        if self.close.is_none() {
+            self.close = Some(close);
+            self.draining = true;
+            self.waker.wake_by_ref();
+        }
+    }
+
+    /// Why the connection is to end whatever still waits.
+    pub fn closes_now(&self) -> Option<Close> {
+        self.close.filter(|_| !self.draining)
     }
 
     /// Appends a publish. `false` if it is larger than the client accepts [MQTT-3.1.2-24].
@@ -166,8 +187,9 @@ impl Link {
         self.waker.wake_by_ref();
     }
 
-    /// Queues the DISCONNECT that 3.1.1 does not know.
+    /// Queues the last packet: a DISCONNECT, which 3.1.1 does not know.
     pub fn disconnect(&mut self, close: Close) {
+        self.finished = true;
         if self.terms.version == Version::V5 {
             let packet = Disconnect { reason: close.reason, reason_string: Some(close.what), ..Disconnect::default() };
             encode(&mut self.control, Version::V5, &Packet::Disconnect(packet));

@@ -99,11 +99,23 @@ impl State {
     pub fn close(&mut self, close: Close) {
         match &mut self.attachment {
             Attachment::Link(link) => link.close(close),
-            Attachment::Local(waker) => {
-                self.ended = true;
-                waker.take().into_iter().for_each(Waker::wake);
-            }
-            Attachment::None => {}
+            _ => self.end_local(),
+        }
+    }
+
+    /// Asks the present connection to end when it has sent what waits.
+    pub fn drain(&mut self, close: Close) {
+        match &mut self.attachment {
+            Attachment::Link(link) => link.drain(close),
+            _ => self.end_local(),
+        }
+    }
+
+    /// A client in this process takes what waits, and then finds the end.
+    fn end_local(&mut self) {
+        if let Attachment::Local(waker) = &mut self.attachment {
+            self.ended = true;
+            waker.take().into_iter().for_each(Waker::wake);
         }
     }
 
@@ -164,7 +176,7 @@ fn flush_link(
         batch.start(link.websocket);
         batch.head().append(&mut std::mem::take(&mut link.control));
         batch.head().extend_from_slice(std::mem::take(&mut control));
-        while !batch.full() {
+        while !link.finished && !batch.full() {
             let Some(next) = outbound.next(link.terms.window, now, &mut flushed.expired) else { break };
             put(link, outbound, batch, next, now, flushed);
         }

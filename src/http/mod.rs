@@ -24,9 +24,13 @@ use crate::{
     session::{Io, Stream, accept::Slot},
 };
 
-/// The socket's place among the counted ones, for the connection that an upgrade makes of it.
+/// A socket's place among the counted ones, for the connection that an upgrade makes of it.
 #[derive(Clone)]
-struct Place(Arc<Mutex<Option<Slot>>>);
+struct Place {
+    slot: Arc<Mutex<Option<Slot>>>,
+    /// When the socket has to be an MQTT connection, if it came to be one.
+    deadline: Instant,
+}
 
 /// Serves one HTTP/1.1 connection, which may go on as an MQTT connection.
 pub async fn serve(shared: &Shared, router: Router, stream: Stream, slot: Slot, deadline: Instant) {
@@ -38,7 +42,7 @@ pub async fn serve(shared: &Shared, router: Router, stream: Stream, slot: Slot, 
 
 async fn serve_on(shared: &Shared, router: Router, stream: impl Io, slot: Slot, deadline: Instant) {
     let remote = slot.remote();
-    let place = Place(Arc::new(Mutex::new(Some(slot))));
+    let place = Place { slot: Arc::new(Mutex::new(Some(slot))), deadline };
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(remote));
         request.extensions_mut().insert(place.clone());

@@ -1,11 +1,7 @@
 //! From an HTTP request to an MQTT connection: the WebSocket handshake (RFC 6455 4.2), after which the socket is taken
 //! back from HTTP and nothing of that remains.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
-    time::Instant,
-};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
     extract::{ConnectInfo, Request, State},
@@ -14,16 +10,17 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
-use hyper_util::rt::TokioIo;
+use hyper_util::{rt::TokioIo, server::conn::auto};
 use sha1::{Digest, Sha1};
 use tokio::net::TcpStream;
 
 use super::Place;
 use crate::{
+    listener::prepared,
     server::Shared,
     session::{
         Io, Stream,
-        accept::{Incoming, Slot, accept},
+        accept::{Edge, Incoming, Slot, accept},
     },
 };
 
@@ -39,20 +36,19 @@ pub async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request) ->
     let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return (StatusCode::UPGRADE_REQUIRED, "this connection cannot be upgraded: use HTTP/1.1\n").into_response();
     };
-    let own = request.extensions_mut().remove::<Place>().and_then(|place| place.0.lock().take());
+    if shared.stopping() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down\n").into_response();
+    }
+    let place = request.extensions_mut().remove::<Place>();
+    let deadline = deadline(place.as_ref(), &shared.edge);
+    let own = place.and_then(|place| place.slot.lock().take());
     let is_own = own.is_some();
     let Some(slot) = own.or_else(|| shared.edge.slot(remote(&request))) else {
         return (StatusCode::SERVICE_UNAVAILABLE, "as many connections as this server takes\n").into_response();
     };
-    let deadline = Instant::now() + shared.edge.limits.connect_timeout;
     tokio::spawn(async move {
-        match on_upgrade.await {
-            Ok(upgraded) => {
-                let connection = begin(Arc::clone(&shared), upgraded, slot, is_own, deadline);
-                shared.unless_stopping(connection).await;
-            }
-            Err(error) => tracing::debug!(remote = %slot.remote(), %error, "upgrade failed"),
-        }
+        let connection = begin(Arc::clone(&shared), on_upgrade, slot, is_own, deadline);
+        shared.unless_stopping(connection).await;
     });
     let headers = [
         (header::CONNECTION, HeaderValue::from_static("upgrade")),
@@ -61,6 +57,13 @@ pub async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request) ->
         (header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUB_PROTOCOL)),
     ];
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+/// When CONNECT must have come: TLS, upgrade and CONNECT share the time that a new socket has, and so do upgrade and
+/// CONNECT on a socket that has served its page before.
+fn deadline(place: Option<&Place>, edge: &Edge) -> Instant {
+    let now = Instant::now();
+    place.map(|place| place.deadline).filter(|deadline| *deadline > now).unwrap_or(now + edge.limits.connect_timeout)
 }
 
 /// A refused handshake: status, a header that says how it would work, a sentence.
@@ -104,14 +107,16 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
 
 /// Where a request in somebody else's router came from; unknown unless that router keeps `ConnectInfo`.
 fn remote(request: &Request) -> SocketAddr {
-    let known = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    known.map_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), |remote| remote.0)
+    request.extensions().get::<ConnectInfo<SocketAddr>>().map_or(Slot::UNKNOWN, |remote| remote.0)
 }
 
 /// Takes the stream back from HTTP. One that came through somebody else's server moves to a worker of ours if it is a
 /// plain socket; otherwise it stays on the runtime that it was made for.
-async fn begin(shared: Arc<Shared>, upgraded: Upgraded, slot: Slot, is_own: bool, deadline: Instant) {
-    let (stream, early) = take_back(upgraded);
+async fn begin(shared: Arc<Shared>, on_upgrade: OnUpgrade, slot: Slot, is_own: bool, deadline: Instant) {
+    let (stream, early) = match on_upgrade.await {
+        Ok(upgraded) => take_back(upgraded),
+        Err(error) => return tracing::debug!(remote = %slot.remote(), %error, "upgrade failed"),
+    };
     let edge = Arc::clone(&shared.edge);
     match stream {
         Stream::Tcp(socket) if !is_own => {
@@ -120,10 +125,12 @@ async fn begin(shared: Arc<Shared>, upgraded: Upgraded, slot: Slot, is_own: bool
             let shared_there = Arc::clone(&shared);
             shared.workers.spawn(async move {
                 let Ok(socket) = TcpStream::from_std(socket) else { return };
-                let _ = socket.set_nodelay(true);
+                if prepared(&socket).is_err() {
+                    return;
+                }
                 let stream = Stream::Tcp(socket);
-                let connection = accept(edge, Incoming { stream, websocket: true, early, slot, deadline });
-                shared_there.unless_stopping(connection).await;
+                let incoming = Incoming { stream, websocket: true, early, slot, deadline };
+                shared_there.unless_stopping(accept(edge, incoming)).await;
             });
         }
         stream => accept(edge, Incoming { stream, websocket: true, early, slot, deadline }).await,
@@ -136,8 +143,13 @@ fn take_back(upgraded: Upgraded) -> (Stream, Vec<u8>) {
         Ok(Parts { io, read_buf, .. }) => return (Stream::Tcp(io.into_inner()), read_buf.to_vec()),
         Err(upgraded) => upgraded,
     };
-    match upgraded.downcast::<TokioIo<Box<dyn Io>>>() {
-        Ok(Parts { io, read_buf, .. }) => (Stream::Other(io.into_inner()), read_buf.to_vec()),
+    let upgraded = match upgraded.downcast::<TokioIo<Box<dyn Io>>>() {
+        Ok(Parts { io, read_buf, .. }) => return (Stream::Other(io.into_inner()), read_buf.to_vec()),
+        Err(upgraded) => upgraded,
+    };
+    // The layer that `axum::serve` puts between, to tell HTTP/1 from HTTP/2.
+    match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+        Ok(parts) => (Stream::Tcp(parts.io.into_inner()), parts.read_buf.to_vec()),
         Err(upgraded) => (Stream::Other(Box::new(TokioIo::new(upgraded))), Vec::new()),
     }
 }

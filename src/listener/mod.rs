@@ -88,7 +88,7 @@ fn hand_over(
 }
 
 /// Small packets go out at once, and a dead peer is noticed.
-fn prepared(stream: &TcpStream) -> io::Result<()> {
+pub fn prepared(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(stream);
     let probes = socket2::TcpKeepalive::new().with_time(TCP_SILENCE / 2).with_interval(TCP_SILENCE / 4).with_retries(2);

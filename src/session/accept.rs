@@ -1,7 +1,7 @@
 //! From a byte stream to a connection: the first packet, who it is, whether there is room, and the answer.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     num::{NonZeroU16, NonZeroU32},
     sync::{
         Arc,
@@ -34,7 +34,7 @@ pub struct Edge {
     pub limits: EdgeLimits,
     connected: AtomicUsize,
     sockets: AtomicUsize,
-    addresses: Mutex<std::collections::HashMap<std::net::IpAddr, usize>>,
+    addresses: Mutex<std::collections::HashMap<IpAddr, usize>>,
 }
 
 /// Bounds of connections.
@@ -95,20 +95,21 @@ impl Edge {
 
     /// A place for a socket; `None` if there are so many that it cannot even be told why.
     pub fn slot(self: &Arc<Self>, remote: SocketAddr) -> Option<Slot> {
-        let address = remote.ip().to_canonical();
         let room = |limit: usize, spare: usize| move |n: usize| (n < limit.saturating_add(spare)).then_some(n + 1);
         let taken = self.sockets.try_update(Ordering::Relaxed, Ordering::Relaxed, room(self.limits.connections, SPARE));
         if taken.is_err() {
             self.hub.metrics.sockets_refused.increment(1);
             return None;
         }
-        let mut addresses = self.addresses.lock();
-        let count = addresses.entry(address).or_default();
-        *count += 1;
         // The slot gives back what was counted, whatever comes of it.
         let slot = Slot { edge: Arc::clone(self), remote, connected: false };
-        let fits = *count <= self.limits.connections_per_address.saturating_add(SPARE_PER_ADDRESS);
-        drop(addresses);
+        let sockets = slot.address().map_or(0, |address| {
+            let mut addresses = self.addresses.lock();
+            let count = addresses.entry(address).or_default();
+            *count += 1;
+            *count
+        });
+        let fits = sockets <= self.limits.connections_per_address.saturating_add(SPARE_PER_ADDRESS);
         if !fits {
             self.hub.metrics.sockets_refused.increment(1);
         }
@@ -159,15 +160,24 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Where a socket comes from that somebody else accepted and did not say: nobody connects from here. Such sockets
+    /// are not limited by address.
+    pub const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
     pub fn remote(&self) -> SocketAddr {
         self.remote
     }
 
+    /// The address by which the socket is counted.
+    fn address(&self) -> Option<IpAddr> {
+        (self.remote != Self::UNKNOWN).then(|| self.remote.ip().to_canonical())
+    }
+
     /// From a socket to a connection, if there is room.
     fn promote(&mut self) -> Result<(), Refusal> {
-        let address = self.remote.ip().to_canonical();
         let limits = &self.edge.limits;
-        if self.edge.addresses.lock().get(&address).is_some_and(|count| *count > limits.connections_per_address) {
+        let sockets = self.address().and_then(|address| self.edge.addresses.lock().get(&address).copied());
+        if sockets.is_some_and(|count| count > limits.connections_per_address) {
             return Err(ADDRESS_FULL);
         }
         let room = |n: usize| (n < limits.connections).then_some(n + 1);
@@ -183,9 +193,9 @@ impl Drop for Slot {
         if self.connected {
             self.edge.connected.fetch_sub(1, Ordering::Relaxed);
         }
+        let Some(address) = self.address() else { return };
         let mut addresses = self.edge.addresses.lock();
-        if let std::collections::hash_map::Entry::Occupied(mut count) = addresses.entry(self.remote.ip().to_canonical())
-        {
+        if let std::collections::hash_map::Entry::Occupied(mut count) = addresses.entry(address) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();

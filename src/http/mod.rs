@@ -52,6 +52,7 @@ async fn serve_on(shared: &Shared, router: Router, stream: impl Io, slot: Slot, 
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(deadline.saturating_duration_since(Instant::now()))
+        .max_header_size(shared.config.limits.http_header)
         .max_buf_size(shared.config.limits.http_header.max(MIN_HTTP_BUFFER))
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();

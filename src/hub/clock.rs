@@ -77,6 +77,8 @@ impl Clock {
                     if let Some(due) = due {
                         hub.due(due, now);
                     }
+                    // Much can be due at once, and this thread has connections to serve.
+                    tokio::task::yield_now().await;
                 }
             }
         }

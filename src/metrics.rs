@@ -20,6 +20,8 @@ pub struct Metrics {
     pub publishes_refused: Counter,
     pub subscribes_refused: Counter,
     pub wills_refused: Counter,
+    /// Sessions that ended with their connection because as many as may be were kept.
+    pub sessions_refused: Counter,
     /// Sockets closed at once because there were far too many.
     pub sockets_refused: Counter,
     /// Times the system could not accept a connection.
@@ -68,6 +70,7 @@ impl Default for Metrics {
             publishes_refused: refused("publish"),
             subscribes_refused: refused("subscribe"),
             wills_refused: refused("will"),
+            sessions_refused: refused("session"),
             sockets_refused: refused("socket"),
             accept_errors: total("wigwag_accept_errors_total"),
             sessions_overflowed: total("wigwag_sessions_overflowed_total"),

@@ -203,7 +203,7 @@ impl Hub {
             self.stop_watching(link);
         }
         let mut will = state.will.take().filter(|_| end == End::Lost);
-        let kept = !state.ended && state.expiry > 0 && self.may_keep_another();
+        let kept = !state.ended && state.expiry > 0 && self.keep_another();
         if kept {
             state.waiting = true;
             will = self.wait(session, &mut state, epoch, will, now);
@@ -221,10 +221,15 @@ impl Hub {
         [link.silence_watch, link.stuck_watch].into_iter().flatten().for_each(|key| self.clock.cancel(key));
     }
 
-    fn may_keep_another(&self) -> bool {
+    /// Takes a place among the sessions kept without a connection, if there is one.
+    fn keep_another(&self) -> bool {
         let kept = &self.registry.kept;
         let more = |kept| (kept < self.limits.sessions).then_some(kept + 1);
-        kept.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        let may = kept.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
+        if !may {
+            self.metrics.sessions_refused.increment(1);
+        }
+        may
     }
 
     /// Sets the deadlines of a session without a connection; gives back the will if it is due at once.

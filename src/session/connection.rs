@@ -214,7 +214,8 @@ impl Connection {
             Outcome::Closed(close) => self.say_goodbye(Some(close), FrameEnd { code: NORMAL_CLOSE, what: close.what }),
             Outcome::Goodbye { .. } => self.say_goodbye(None, FrameEnd { code: NORMAL_CLOSE, what: "" }),
             Outcome::Unframed(end) => self.say_goodbye(None, end),
-            Outcome::Dropped | Outcome::Lost | Outcome::Replaced => return,
+            Outcome::Replaced => {} // told so by whoever took the session over
+            Outcome::Dropped | Outcome::Lost => return,
         }
         let (inlet, slot) = (self.inlet.take(), self.slot.take());
         drop(self);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::error::Origin;
 use super::reader::Reader;
-use super::value::{Address, DAY, List, Text, time};
+use super::value::{Address, DAY, List, PageOrigin, Switch, Text, time};
 
 /// Section `[http]`: the page, the API, health, metrics and MQTT over WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,11 +18,33 @@ pub struct HttpConfig {
     /// Path of the WebSocket. Letters, digits and -._~/ after a leading "/"; not "/", "/api", "/healthz", "/readyz" or
     /// "/metrics".
     pub path: String,
+    /// Origins whose pages may open the WebSocket. List of "same-host" (any port; all loopback names are one host),
+    /// "scheme://host" or "scheme://host:port", and "*" for all.
+    pub origins: Vec<AllowedOrigin>,
+    /// Whether a WebSocket client must send an Origin; only browsers do. true or false.
+    pub origin_required: bool,
+}
+
+/// Pages that may open the WebSocket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowedOrigin {
+    /// `"same-host"`: of the host that the request names, on any port.
+    SameHost,
+    /// `"*"`.
+    Any,
+    /// `"https://app.example"`, with its port where that is not the scheme's own.
+    Exact(String),
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: vec![loopback(8080)], tls_listen: Vec::new(), path: "/mqtt".into() }
+        Self {
+            listen: vec![loopback(8080)],
+            tls_listen: Vec::new(),
+            path: "/mqtt".into(),
+            origins: vec![AllowedOrigin::SameHost],
+            origin_required: false,
+        }
     }
 }
 
@@ -34,6 +56,8 @@ impl HttpConfig {
             listen: section.read("listen", List(Address), d.listen),
             tls_listen: section.read("tls_listen", List(Address), d.tls_listen),
             path: section.read("path", WEBSOCKET_PATH, d.path),
+            origins: section.read("origins", List(PageOrigin), d.origins),
+            origin_required: section.read("origin_required", Switch, d.origin_required),
         }
     }
 }

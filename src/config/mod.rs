@@ -24,7 +24,7 @@ use std::path::Path;
 
 pub use error::{ConfigError, ConfigErrors, Origin, Problem};
 pub use limits::Limits;
-pub use listen::{HttpConfig, Identity, IdentityFiles, MqttConfig, TlsConfig};
+pub use listen::{AllowedOrigin, HttpConfig, Identity, IdentityFiles, MqttConfig, TlsConfig};
 pub use process::{LogConfig, LogFormat, MetricsConfig, ServerConfig, SessionConfig, SysConfig};
 use reader::{Entry, Reader};
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use super::reader::Reader;
-use super::value::{Choice, DAY, HOUR, SECOND, Switch, Text, count, time};
+use super::value::{Choice, DAY, HOUR, List, Network, SECOND, Switch, Text, count, time};
 
 /// Section `[server]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,11 +15,14 @@ pub struct ServerConfig {
     pub workers: Option<usize>,
     /// How long a shutdown waits for connections to take what was queued for them. Duration, 0 to 1 hour.
     pub shutdown_grace: Duration,
+    /// Proxies that are believed when they say whom they speak for (PROXY protocol version 2, X-Forwarded-For). List
+    /// of networks or addresses.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self { workers: None, shutdown_grace: Duration::from_secs(5) }
+        Self { workers: None, shutdown_grace: Duration::from_secs(5), trusted_proxies: Vec::new() }
     }
 }
 
@@ -29,6 +33,7 @@ impl ServerConfig {
         Self {
             workers: section.read("workers", count(1..=256).or_zero("one per core"), d.workers),
             shutdown_grace: section.read("shutdown_grace", time(0..=HOUR), d.shutdown_grace),
+            trusted_proxies: section.read("trusted_proxies", List(Network), d.trusted_proxies),
         }
     }
 }

@@ -2,11 +2,14 @@
 //! is said when it is not allowed, and how it is written back.
 
 use std::marker::PhantomData;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::error::Origin;
+use super::listen::AllowedOrigin;
 
 /// A value as it was written, and where.
 #[derive(Debug, Clone)]
@@ -338,6 +341,59 @@ impl Kind for Address {
     }
 
     fn show(&self, value: &SocketAddr) -> String {
+        quote(&value.to_string())
+    }
+}
+
+/// Whose pages may connect.
+pub(super) struct PageOrigin;
+
+impl Kind for PageOrigin {
+    type Value = AllowedOrigin;
+
+    fn allowed(&self) -> String {
+        "\"same-host\", \"*\", or an origin like \"https://app.example\" or \"http://localhost:5173\"".into()
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<AllowedOrigin, Vec<Rejected>> {
+        let origin = |text: &str| {
+            let (scheme, host) = text.split_once("://")?;
+            let plain = |part: &str| !part.is_empty() && !part.contains(['/', '*', '?', '#', '@', ' ']);
+            (plain(scheme) && plain(host)).then(|| AllowedOrigin::Exact(text.into()))
+        };
+        let parsed = raw.text().and_then(|text| match text {
+            "same-host" => Some(AllowedOrigin::SameHost),
+            "*" => Some(AllowedOrigin::Any),
+            text => origin(text),
+        });
+        parsed.ok_or_else(|| raw.reject(self.allowed()))
+    }
+
+    fn show(&self, value: &AllowedOrigin) -> String {
+        quote(match value {
+            AllowedOrigin::SameHost => "same-host",
+            AllowedOrigin::Any => "*",
+            AllowedOrigin::Exact(origin) => origin,
+        })
+    }
+}
+
+/// A network like `10.0.0.0/8`, or one address.
+pub(super) struct Network;
+
+impl Kind for Network {
+    type Value = IpNet;
+
+    fn allowed(&self) -> String {
+        "a network like \"10.0.0.0/8\" or \"2001:db8::/32\", or one address".into()
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<IpNet, Vec<Rejected>> {
+        let net = |text: &str| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        raw.text().and_then(net).ok_or_else(|| raw.reject(self.allowed()))
+    }
+
+    fn show(&self, value: &IpNet) -> String {
         quote(&value.to_string())
     }
 }

@@ -1,5 +1,6 @@
 //! HTTP on the WebSocket port: the page, health, metrics, and the upgrade to MQTT.
 
+mod origin;
 mod pages;
 mod upgrade;
 
@@ -10,7 +11,7 @@ use axum::{
     body::Body,
     extract::{ConnectInfo, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
-    middleware::map_response,
+    middleware::{Next, from_fn, map_response},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -20,6 +21,7 @@ use parking_lot::Mutex;
 use tower_service::Service;
 
 use crate::{
+    listener::proxy,
     server::Shared,
     session::{Io, Stream, accept::Slot},
 };
@@ -74,7 +76,18 @@ pub fn router(shared: Arc<Shared>) -> Router {
     if shared.config.metrics.enabled {
         router = router.route("/metrics", get(metrics));
     }
-    router.with_state(shared).layer(map_response(with_security_headers))
+    let guarded = Arc::clone(&shared);
+    let guard = from_fn(move |request, next| guard(Arc::clone(&guarded), request, next));
+    router.with_state(shared).layer(guard).layer(map_response(with_security_headers))
+}
+
+/// Refuses a request that was led here by a name that is not this machine's.
+async fn guard(shared: Arc<Shared>, request: Request, next: Next) -> Response {
+    let trusted = |address| proxy::is_trusted(&shared.config.server.trusted_proxies, address);
+    match origin::check_host(&request, trusted) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
 /// The WebSocket endpoint alone, for a router that is somebody else's.

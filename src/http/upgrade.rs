@@ -14,9 +14,9 @@ use hyper_util::{rt::TokioIo, server::conn::auto};
 use sha1::{Digest, Sha1};
 use tokio::net::TcpStream;
 
-use super::Place;
+use super::{Place, origin};
 use crate::{
-    listener::prepared,
+    listener::{prepared, proxy},
     server::Shared,
     session::{
         Io, Stream,
@@ -33,6 +33,9 @@ pub async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request) ->
         Ok(accept_key) => accept_key,
         Err(refusal) => return refusal.into_response(),
     };
+    if let Err(refusal) = check_page(&shared, &request) {
+        return refusal.into_response();
+    }
     let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return (StatusCode::UPGRADE_REQUIRED, "this connection cannot be upgraded: use HTTP/1.1\n").into_response();
     };
@@ -43,7 +46,8 @@ pub async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request) ->
     let deadline = deadline(place.as_ref(), &shared.edge);
     let own = place.and_then(|place| place.slot.lock().take());
     let is_own = own.is_some();
-    let Some(slot) = own.or_else(|| shared.edge.slot(remote(&request))) else {
+    let slot = own.or_else(|| shared.edge.slot(remote(&request)));
+    let Some(slot) = slot.and_then(|slot| on_behalf_of(&shared, slot, request.headers())) else {
         return (StatusCode::SERVICE_UNAVAILABLE, "as many connections as this server takes\n").into_response();
     };
     tokio::spawn(async move {
@@ -57,6 +61,26 @@ pub async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request) ->
         (header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUB_PROTOCOL)),
     ];
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+/// Whether the page that asks, if it is one, may. Also here, since the router may be part of somebody else's.
+fn check_page(shared: &Shared, request: &Request) -> Result<(), origin::Refusal> {
+    let trusted = |address| proxy::is_trusted(&shared.config.server.trusted_proxies, address);
+    origin::check_host(request, trusted)?;
+    let http = &shared.config.http;
+    origin::check_origin(request.headers(), &http.origins, http.origin_required)
+}
+
+/// The place of whom a trusted proxy speaks for.
+fn on_behalf_of(shared: &Shared, slot: Slot, headers: &HeaderMap) -> Option<Slot> {
+    let trusted = &shared.config.server.trusted_proxies;
+    if !proxy::is_trusted(trusted, slot.remote().ip()) {
+        return Some(slot);
+    }
+    match proxy::forwarded_for(headers, trusted) {
+        Some(client) => slot.on_behalf_of(SocketAddr::new(client, 0)),
+        None => Some(slot),
+    }
 }
 
 /// When CONNECT must have come: TLS, upgrade and CONNECT share the time that a new socket has, and so do upgrade and

@@ -1,6 +1,7 @@
 //! Accept loops: sockets in, byte streams out, each with a place among the counted ones and a deadline by which it
 //! must have said who it is.
 
+pub mod proxy;
 pub mod tls;
 
 use std::{
@@ -100,12 +101,22 @@ pub fn prepared(stream: &TcpStream) -> io::Result<()> {
 
 async fn begin(
     shared: Arc<Shared>,
-    stream: TcpStream,
-    slot: Slot,
+    mut stream: TcpStream,
+    mut slot: Slot,
     protocol: Protocol,
     tls: Option<TlsAcceptor>,
     deadline: Instant,
 ) {
+    if proxy::is_trusted(&shared.config.server.trusted_proxies, slot.remote().ip()) {
+        match tokio::time::timeout_at(deadline.into(), proxy::read_header(&mut stream)).await {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(client))) => match slot.on_behalf_of(client) {
+                Some(counted) => slot = counted,
+                None => return,
+            },
+            Ok(Err(_)) | Err(_) => return tracing::debug!(remote = %slot.remote(), "no PROXY header"),
+        }
+    }
     let stream = match tls {
         None => Stream::Tcp(stream),
         Some(acceptor) => match tokio::time::timeout_at(deadline.into(), acceptor.accept(stream)).await {

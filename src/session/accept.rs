@@ -1,7 +1,7 @@
 //! From a byte stream to a connection: the first packet, who it is, whether there is room, and the answer.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::{NonZeroU16, NonZeroU32},
     sync::{
         Arc,
@@ -168,9 +168,20 @@ impl Slot {
         self.remote
     }
 
-    /// The address by which the socket is counted.
+    /// The address by which the socket is counted: an IPv6 network of /64, which is what one customer has.
     fn address(&self) -> Option<IpAddr> {
-        (self.remote != Self::UNKNOWN).then(|| self.remote.ip().to_canonical())
+        (self.remote != Self::UNKNOWN).then(|| match self.remote.ip().to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+            address => address,
+        })
+    }
+
+    /// Counts the socket for `remote` from now on: a proxy has said whom it speaks for. `None` if that address has so
+    /// many that it cannot even be told.
+    pub fn on_behalf_of(self, remote: SocketAddr) -> Option<Slot> {
+        let edge = Arc::clone(&self.edge);
+        drop(self);
+        edge.slot(remote)
     }
 
     /// From a socket to a connection, if there is room.

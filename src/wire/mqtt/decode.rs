@@ -43,31 +43,20 @@ impl std::error::Error for DecodeError {}
 pub fn decode(bytes: &[u8], version: Version, max_packet: usize) -> Result<Option<(Packet<'_>, usize)>> {
     let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
     let kind = Kind::of(first, version)?;
-    let (remaining, len, padded) = match varint(rest) {
-        Varint::Incomplete => return Ok(None),
-        Varint::TooLong => {
-            return Err(DecodeError::malformed(
-                by(version, "2.2.3", "1.5.5"),
-                "a Remaining Length of more than four bytes",
-            ));
-        }
-        Varint::Value { value, len, padded } => (value as usize, len, padded),
-    };
-    // 3.1.1 does not ask for the shortest form; a CONNECT has yet to say what it is.
-    let minimal = Minimal { padded };
+    let Some((remaining, len, padded)) = remaining_length(rest, version)? else { return Ok(None) };
     if kind != Kind::Connect {
-        minimal.check(version)?;
+        check_padding(padded, version)?; // a CONNECT has yet to say which version it is
     }
     let total = 1 + len + remaining;
     if total > max_packet {
-        let clause = by(version, "2.2.3", "MQTT-3.2.2-15");
+        let clause = version.clause("2.2.3", "MQTT-3.2.2-15");
         return Err(DecodeError { reason: ReasonCode::PACKET_TOO_LARGE, clause, what: "a packet larger than allowed" });
     }
     kind.check_remaining(remaining, version)?;
     let body = &rest[len..rest.len().min(len + remaining)];
     let version = match kind {
         Kind::Connect => match protocol(body, remaining)? {
-            Some(version) => minimal.check(version).map(|()| version)?,
+            Some(named) => check_padding(padded, named).map(|()| named)?,
             None => return Ok(None),
         },
         _ => version,
@@ -75,31 +64,28 @@ pub fn decode(bytes: &[u8], version: Version, max_packet: usize) -> Result<Optio
     if body.len() < remaining {
         return Ok(None);
     }
-    // The last call, and not only half of the work: a packet is large, and moving it takes as long as reading it.
+    // In tail position the packet is built where it is wanted; moving it would take as long as reading it.
     kind.read(first, Reader { bytes: body, version }, total)
 }
 
-/// The clause of `version`.
-fn by(version: Version, v311: &'static str, v5: &'static str) -> &'static str {
-    match version {
-        Version::V311 => v311,
-        Version::V5 => v5,
-    }
-}
-
-/// How the Remaining Length was written.
-#[derive(Clone, Copy)]
-struct Minimal {
-    padded: bool,
-}
-
-impl Minimal {
-    fn check(self, version: Version) -> Result<()> {
-        if self.padded && version == Version::V5 {
-            return Err(DecodeError::malformed("MQTT-1.5.5-1", "a Remaining Length longer than its value needs"));
+/// The Remaining Length (2.1.4; 2.2.3 in 3.1.1), the bytes it takes, and whether fewer would have done.
+fn remaining_length(bytes: &[u8], version: Version) -> Result<Option<(usize, usize, bool)>> {
+    match varint(bytes) {
+        Varint::Incomplete => Ok(None),
+        Varint::TooLong => {
+            let clause = version.clause("2.2.3", "1.5.5");
+            Err(DecodeError::malformed(clause, "a Remaining Length of more than four bytes"))
         }
-        Ok(())
+        Varint::Value { value, len, padded } => Ok(Some((value as usize, len, padded))),
     }
+}
+
+/// Refuses a Remaining Length in more bytes than it takes, which 3.1.1 allows.
+fn check_padding(padded: bool, version: Version) -> Result<()> {
+    if padded && version == Version::V5 {
+        return Err(DecodeError::malformed("MQTT-1.5.5-1", "a Remaining Length longer than its value needs"));
+    }
+    Ok(())
 }
 
 /// Control packet types (2.1.2).
@@ -141,10 +127,10 @@ impl Kind {
             13 => (Kind::PingResp, 0, "MQTT-2.2.2-2", "MQTT-2.1.3-1"),
             14 => (Kind::Disconnect, 0, "MQTT-3.14.1-1", "MQTT-3.14.1-1"),
             15 if version == Version::V5 => (Kind::Auth, 0, "", "MQTT-3.15.1-1"),
-            _ => return Err(DecodeError::malformed(by(version, "2.2.1", "2.1.2"), "a reserved packet type")),
+            _ => return Err(DecodeError::malformed(version.clause("2.2.1", "2.1.2"), "a reserved packet type")),
         };
         if first & 0x0F != flags {
-            return Err(DecodeError::malformed(by(version, v311, v5), "wrong flags in the first byte"));
+            return Err(DecodeError::malformed(version.clause(v311, v5), "wrong flags in the first byte"));
         }
         Ok(kind)
     }
@@ -166,7 +152,7 @@ impl Kind {
             _ if remaining > most => "a Remaining Length too long for the packet",
             _ => return Ok(()),
         };
-        Err(DecodeError::malformed(by(version, "2.2.3", "2.1.4"), what))
+        Err(DecodeError::malformed(version.clause("2.2.3", "2.1.4"), what))
     }
 
     /// Reads a whole body; `total` is the size of the packet in bytes.
@@ -259,7 +245,7 @@ fn publish_properties<'a>(body: &mut Reader<'a>) -> Result<PublishProperties<'a>
         match id {
             id::TOPIC_ALIAS => found.topic_alias = Some(topic_alias(&mut list.rest)?),
             id::SUBSCRIPTION_ID => {
-                list.subscription_id()?;
+                list.subscription_id("3.3.2.3.8")?;
             }
             _ => message_property(&mut found, id, &mut list)?,
         }
@@ -334,7 +320,7 @@ fn subscribe<'a>(body: &mut Reader<'a>) -> Result<Subscribe<'a>> {
         while let Some(id) = list.next()? {
             match id {
                 id::SUBSCRIPTION_ID if subscription_id.is_some() => return Err(list.repeated()),
-                id::SUBSCRIPTION_ID => subscription_id = Some(list.subscription_id()?),
+                id::SUBSCRIPTION_ID => subscription_id = Some(list.subscription_id("3.8.2.1.2")?),
                 _ => return Err(list.misplaced()),
             }
         }

@@ -145,7 +145,7 @@ impl<'a> SubscriptionIds<'a> {
             if id != id::SUBSCRIPTION_ID {
                 return Err(list.misplaced());
             }
-            list.subscription_id()?;
+            list.subscription_id("3.3.2.3.8")?;
         }
         if list.user().is_empty() { Ok(list.subscription_ids()) } else { Err(list.misplaced()) }
     }
@@ -305,10 +305,10 @@ impl<'a> PropertyList<'a> {
     }
 
     /// The value of a subscription identifier, which a PUBLISH may have more than once.
-    pub(super) fn subscription_id(&mut self) -> Result<NonZeroU32> {
+    pub(super) fn subscription_id(&mut self, clause: &'static str) -> Result<NonZeroU32> {
         let start = self.at() - 1;
         let value = self.rest.varint()?;
-        let value = NonZeroU32::new(value).ok_or(DecodeError::protocol("3.8.2.1.2", "subscription identifier 0"))?;
+        let value = NonZeroU32::new(value).ok_or(DecodeError::protocol(clause, "subscription identifier 0"))?;
         self.subscription_ids.add(start, self.at());
         Ok(value)
     }

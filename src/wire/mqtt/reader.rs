@@ -21,6 +21,16 @@ impl DecodeError {
     }
 }
 
+impl Version {
+    /// The clause that says it in this version.
+    pub(super) const fn clause(self, v311: &'static str, v5: &'static str) -> &'static str {
+        match self {
+            Version::V311 => v311,
+            Version::V5 => v5,
+        }
+    }
+}
+
 /// What a Variable Byte Integer at the start of some bytes is.
 pub(super) enum Varint {
     Incomplete,
@@ -57,19 +67,12 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A malformed packet, with the clause of the version being read.
     pub(super) fn malformed(&self, v311: &'static str, v5: &'static str, what: &'static str) -> DecodeError {
-        DecodeError::malformed(self.clause(v311, v5), what)
+        DecodeError::malformed(self.version.clause(v311, v5), what)
     }
 
     /// A protocol error, with the clause of the version being read.
     pub(super) fn protocol(&self, v311: &'static str, v5: &'static str, what: &'static str) -> DecodeError {
-        DecodeError::protocol(self.clause(v311, v5), what)
-    }
-
-    fn clause(&self, v311: &'static str, v5: &'static str) -> &'static str {
-        match self.version {
-            Version::V311 => v311,
-            Version::V5 => v5,
-        }
+        DecodeError::protocol(self.version.clause(v311, v5), what)
     }
 
     pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8]> {

@@ -159,6 +159,7 @@ impl Connection {
                 version: self.inbound.version,
                 scratch,
                 now,
+                heard: false,
                 received: 0,
                 bytes: 0,
                 corked: false,
@@ -279,6 +280,8 @@ struct Work<'a> {
     version: Version,
     scratch: &'a mut Scratch,
     now: Instant,
+    /// Whether a packet was whole: nothing less keeps a connection alive.
+    heard: bool,
     received: u64,
     bytes: u64,
     corked: bool,
@@ -292,6 +295,7 @@ impl Handler for Turn<'_> {
 
     fn packet(&mut self, packet: Packet<'_>, _bytes: &[u8]) -> Result<(), Stop> {
         let work = &mut self.work;
+        work.heard = true;
         if work.session.epoch() != work.epoch {
             return Err(Stop::Replaced); // whatever it still says, the session is another connection's
         }
@@ -446,7 +450,9 @@ impl Work<'_> {
     /// Writes what this read has brought: to the receivers first, then the answers.
     fn finish(self) {
         let hub = &self.edge.hub;
-        self.session.hear(hub.millis(self.now));
+        if self.heard {
+            self.session.hear(hub.millis(self.now)); // [MQTT-3.1.2-22]
+        }
         if self.received > 0 {
             hub.metrics.messages_received.increment(self.received);
             hub.metrics.bytes_received.increment(self.bytes);

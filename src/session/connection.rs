@@ -346,7 +346,7 @@ impl Work<'_> {
         self.received += 1;
         self.bytes += publish.payload.len() as u64;
         let fresh = match (publish.qos, publish.packet_id) {
-            (QoS::ExactlyOnce, Some(id)) => self.session.lock().unreleased.receive(id, self.edge.limits.inflight)?,
+            (QoS::ExactlyOnce, Some(id)) => self.session.lock().unreleased.receive(id, self.receive_maximum())?,
             _ => true,
         };
         let routed = if fresh { self.route(publish) } else { Ok(true) };
@@ -368,6 +368,14 @@ impl Work<'_> {
             self.acknowledge(Packet::PubRec, packet_id, reason, what);
         }
         Ok(())
+    }
+
+    /// What a client may have unreleased: 3.1.1 knows no bound but the number of identifiers.
+    fn receive_maximum(&self) -> u16 {
+        match self.version {
+            Version::V5 => self.edge.limits.inflight,
+            Version::V311 => u16::MAX,
+        }
     }
 
     fn route(&mut self, publish: &Publish<'_>) -> Result<bool, Refusal> {

@@ -109,7 +109,7 @@ impl Inbound {
     }
 }
 
-/// The QoS 2 packet identifiers that a client has used and not released. They belong to the session.
+/// The QoS 2 packet identifiers that a client has used and not released, in order. They belong to the session.
 #[derive(Debug, Default)]
 pub struct Unreleased(Vec<NonZeroU16>);
 
@@ -117,29 +117,25 @@ impl Unreleased {
     /// Notes a PUBLISH. `Ok(false)` for one that came before and must not be delivered again [MQTT-4.3.3-10];
     /// more than `maximum` at once ends the connection [MQTT-3.3.4-7].
     pub fn receive(&mut self, packet_id: NonZeroU16, maximum: u16) -> Result<bool, Close> {
-        if self.0.contains(&packet_id) {
-            return Ok(false);
-        }
+        let Err(position) = self.0.binary_search(&packet_id) else { return Ok(false) };
         if self.0.len() >= usize::from(maximum) {
             return Err(Close {
                 reason: ReasonCode::RECEIVE_MAXIMUM_EXCEEDED,
                 what: "more unreleased QoS 2 messages than Receive Maximum allows",
             });
         }
-        self.0.push(packet_id);
+        self.0.insert(position, packet_id);
         Ok(true)
     }
 
     /// PUBREL, or a refusal of the message: the identifier is free again. `false` if it was not in use.
     pub fn release(&mut self, packet_id: NonZeroU16) -> bool {
-        let position = self.0.iter().position(|id| *id == packet_id);
-        if let Some(position) = position {
-            self.0.swap_remove(position);
-            if self.0.is_empty() {
-                self.0 = Vec::new();
-            }
+        let Ok(position) = self.0.binary_search(&packet_id) else { return false };
+        self.0.remove(position);
+        if self.0.is_empty() {
+            self.0 = Vec::new();
         }
-        position.is_some()
+        true
     }
 }
 

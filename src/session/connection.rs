@@ -25,7 +25,8 @@ use crate::{
     policy::Refusal,
     wire::{
         mqtt::{
-            Ack, Packet, Publish, QoS, ReasonCode, SubAck, Subscribe, Unsubscribe, UserProperties, Version, encode,
+            Ack, Disconnect, Packet, Publish, QoS, ReasonCode, SubAck, Subscribe, Unsubscribe, UserProperties, Version,
+            encode,
         },
         ws,
     },
@@ -322,10 +323,7 @@ impl Handler for Turn<'_> {
             Step::Unsubscribe(unsubscribe) => work.unsubscribe(&unsubscribe),
             Step::Ping => encode(&mut work.scratch.acks, work.version, &Packet::PingResp), // [MQTT-3.12.4-1]
             Step::Disconnect(disconnect) => {
-                if let Some(expiry) = disconnect.session_expiry {
-                    work.session.lock().expiry = work.edge.limits.expiry(expiry);
-                }
-                work.with_will = disconnect.reason != ReasonCode::SUCCESS;
+                work.goodbye(&disconnect);
                 return Err(Stop::Goodbye);
             }
         }
@@ -453,6 +451,21 @@ impl Work<'_> {
         let packet_id = unsubscribe.packet_id;
         let ack = SubAck { packet_id, reason_string: None, user: UserProperties::default(), codes: &codes };
         encode(&mut self.scratch.acks, self.version, &Packet::UnsubAck(ack));
+    }
+
+    /// Takes effect at once: whoever comes for the session before this connection is closed finds it so.
+    fn goodbye(&mut self, disconnect: &Disconnect<'_>) {
+        self.with_will = disconnect.reason != ReasonCode::SUCCESS;
+        let mut state = self.session.lock();
+        if self.session.epoch() != self.epoch {
+            return;
+        }
+        if let Some(expiry) = disconnect.session_expiry {
+            state.expiry = self.edge.limits.expiry(expiry);
+        }
+        if !self.with_will {
+            state.will = None; // [MQTT-3.14.4-3]
+        }
     }
 
     /// Writes what this read has brought: to the receivers first, then the answers.

@@ -479,7 +479,12 @@ impl Work<'_> {
             hub.metrics.bytes_received.increment(self.bytes);
         }
         if self.corked {
-            self.with_link(|link| link.corked = false);
+            // With the answers in it, so that whoever writes next writes them first.
+            let answers = std::mem::take(&mut self.scratch.acks);
+            self.with_link(|link| {
+                link.control.extend_from_slice(&answers);
+                link.corked = false;
+            });
         }
         self.scratch.dirty.flush_except(self.session, hub, self.now);
         hub.flush(self.session, Some((self.epoch, &self.scratch.acks)), self.now);

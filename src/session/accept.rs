@@ -18,6 +18,7 @@ use super::{
     connection::{Connection, Outcome},
     inbound::Inbound,
     inlet::{FrameEnd, Handler, Inlet, InletLimits, NORMAL_CLOSE, Read, ReadError, Stop},
+    link::fits,
 };
 use crate::{
     hub::{self, Connected, Hub},
@@ -276,7 +277,8 @@ pub async fn accept(edge: Arc<Edge>, incoming: Incoming) {
                 what = refusal.what,
                 "connection refused"
             );
-            let refused = Refused::packet(connack_refused(connect.version, refusal));
+            let maximum = connect.properties.maximum_packet_size;
+            let refused = Refused::packet(connack_refused(connect.version, refusal, maximum));
             refuse(inlet, write, refused, incoming.websocket).await;
         }
     }
@@ -348,20 +350,22 @@ impl Handler for First {
 fn refused_before_connect(level: Option<u8>, error: mqtt::DecodeError) -> Vec<u8> {
     match level {
         Some(..5) if error.reason == ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => {
-            connack_refused(Version::V311, Refusal { reason: error.reason, what: error.what })
+            connack_refused(Version::V311, Refusal { reason: error.reason, what: error.what }, None)
         }
-        Some(5..) => connack_refused(Version::V5, Refusal { reason: error.reason, what: error.what }),
+        Some(5..) => connack_refused(Version::V5, Refusal { reason: error.reason, what: error.what }, None),
         _ => Vec::new(),
     }
 }
 
-/// A CONNACK that says no.
-fn connack_refused(version: Version, refusal: Refusal) -> Vec<u8> {
+/// A CONNACK that says no, and why if a packet of `maximum` bytes has room for that [MQTT-3.2.2-19].
+fn connack_refused(version: Version, refusal: Refusal, maximum: Option<NonZeroU32>) -> Vec<u8> {
     let reason = match version {
         Version::V5 => refusal.reason,
         Version::V311 => return_code(refusal.reason),
     };
-    let properties = ConnAckProperties { reason_string: Some(refusal.what), ..ConnAckProperties::default() };
+    // Fixed header 2, flags 1, reason 1, property length 1, and 3 in front of the string.
+    let reason_string = Some(refusal.what).filter(|what| fits(maximum, what.len() + 8));
+    let properties = ConnAckProperties { reason_string, ..ConnAckProperties::default() };
     let mut bytes = Vec::new();
     encode(&mut bytes, version, &Packet::ConnAck(ConnAck { session_present: false, reason, properties }));
     bytes

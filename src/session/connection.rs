@@ -398,19 +398,22 @@ impl Work<'_> {
         let ack = Ack {
             packet_id,
             reason,
-            reason_string: reason.is_error().then_some(what).filter(|_| self.tells_why()),
+            // Fixed header 2, identifier 2, reason 1, property length 1, and 3 in front of the string.
+            reason_string: if reason.is_error() { self.explained(what, 9) } else { None },
             user: UserProperties::default(),
         };
         encode(&mut self.scratch.acks, self.version, &kind(ack));
     }
 
-    /// Whether this client wants reason strings [MQTT-3.1.2-29].
-    fn tells_why(&self) -> bool {
-        let mut wanted = false;
+    /// Gives back a reason string if this client wants them [MQTT-3.1.2-29] and its packet has room for it.
+    fn explained<'w>(&self, what: &'w str, beside: usize) -> Option<&'w str> {
+        let mut explained = None;
         if self.version == Version::V5 {
-            self.with_link(|link| wanted = link.terms.problem_information);
+            self.with_link(|link| {
+                explained = link.terms.explained(what, beside).filter(|_| link.terms.problem_information);
+            });
         }
-        wanted
+        explained
     }
 
     fn subscribe(&mut self, subscribe: &Subscribe<'_>) {
@@ -435,7 +438,8 @@ impl Work<'_> {
         }
         let ack = SubAck {
             packet_id: subscribe.packet_id,
-            reason_string: why.filter(|_| self.tells_why()),
+            // Fixed header 5 at most, identifier 2, property length 2 at most, and 3 in front of the string.
+            reason_string: why.and_then(|what| self.explained(what, 12 + codes.len())),
             user: UserProperties::default(),
             codes: &codes,
         };

@@ -31,6 +31,19 @@ pub struct Terms {
     pub problem_information: bool,
 }
 
+impl Terms {
+    /// Gives back a reason string unless its packet, in which it stands beside at most `beside` bytes, could be larger
+    /// than the client's Maximum Packet Size [MQTT-3.4.2-2], [MQTT-3.9.2-1], [MQTT-3.14.2-3].
+    pub fn explained<'w>(&self, what: &'w str, beside: usize) -> Option<&'w str> {
+        Some(what).filter(|what| fits(self.maximum_packet, what.len() + beside))
+    }
+}
+
+/// Whether a client that named `maximum` takes a packet of that many bytes [MQTT-3.1.2-24].
+pub fn fits(maximum: Option<NonZeroU32>, bytes: usize) -> bool {
+    maximum.is_none_or(|maximum| bytes <= maximum.get() as usize)
+}
+
 /// See the module.
 pub struct Link {
     pub terms: Terms,
@@ -152,7 +165,7 @@ impl Link {
         } else {
             publish_header(batch.head(), self.terms.version, &header, message.payload().len());
             let size = batch.head().len() - start + message.payload().len();
-            if self.terms.maximum_packet.is_some_and(|maximum| size > maximum.get() as usize) {
+            if !fits(self.terms.maximum_packet, size) {
                 batch.head().truncate(start);
                 return false;
             }
@@ -167,7 +180,7 @@ impl Link {
         // packet id 2, property length 4, expiry 5, alias 3, and 5 for each subscription identifier.
         const BESIDE: usize = 21;
         let most = delivery.message.size() + BESIDE + 5 * delivery.ids.as_slice().len();
-        self.terms.maximum_packet.is_none_or(|maximum| most <= maximum.get() as usize)
+        fits(self.terms.maximum_packet, most)
     }
 
     /// Says that another connection has the session now, if that can be said without waiting, and ends this one.
@@ -191,7 +204,9 @@ impl Link {
     pub fn disconnect(&mut self, close: Close) {
         self.finished = true;
         if self.terms.version == Version::V5 {
-            let packet = Disconnect { reason: close.reason, reason_string: Some(close.what), ..Disconnect::default() };
+            // Fixed header 2, reason 1, property length 1, and 3 in front of the string.
+            let reason_string = self.terms.explained(close.what, 7);
+            let packet = Disconnect { reason: close.reason, reason_string, ..Disconnect::default() };
             encode(&mut self.control, Version::V5, &Packet::Disconnect(packet));
         }
     }

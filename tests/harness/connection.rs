@@ -190,6 +190,11 @@ impl Connection {
     #[track_caller]
     pub fn ping(&mut self) {
         self.send(&Packet::PingReq);
+        self.expect_pingresp();
+    }
+
+    #[track_caller]
+    pub fn expect_pingresp(&mut self) {
         self.wait_for("PINGRESP", |packet| matches!(packet, Packet::PingResp).then_some(()));
     }
 
@@ -348,6 +353,16 @@ impl Connection {
         });
         assert_eq!(pubrel.id, id, "[MQTT-2.2.1-5]");
         pubrel
+    }
+
+    /// The very next packet is that PUBREL.
+    #[track_caller]
+    pub fn expect_pubrel_next(&mut self, id: u16) {
+        let received = self.receive();
+        match received.packet() {
+            Packet::PubRel(ack) if ack.packet_id.get() == id => {}
+            _ => panic!("expected PUBREL {id}, came: {received:?}"),
+        }
     }
 
     #[track_caller]

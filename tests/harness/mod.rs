@@ -116,7 +116,7 @@ impl Broker {
     /// Sends a CONNECT and expects it to be accepted.
     #[track_caller]
     pub fn connect(&self, client: Client) -> Connection {
-        let (connection, connack) = self.try_connect(client);
+        let (connection, connack) = self.connect_or_not(client);
         assert_eq!(connack.reason, 0, "CONNECT was refused: {connack:?}");
         connection
     }
@@ -124,15 +124,16 @@ impl Broker {
     /// Sends a CONNECT and expects it to be refused, and the connection closed.
     #[track_caller]
     pub fn connect_refused(&self, client: Client) -> ConnAck {
-        let (mut connection, connack) = self.try_connect(client);
+        let (mut connection, connack) = self.connect_or_not(client);
         assert_ne!(connack.reason, 0, "CONNECT was accepted: {connack:?}");
         assert!(!connack.session_present, "[MQTT-3.2.2-6]");
         connection.expect_closed(); // [MQTT-3.2.2-7]
         connack
     }
 
+    /// Sends a CONNECT and returns what it is answered.
     #[track_caller]
-    fn try_connect(&self, client: Client) -> (Connection, ConnAck) {
+    pub fn connect_or_not(&self, client: Client) -> (Connection, ConnAck) {
         let mut connection = self.raw(client.version, client.transport);
         client.send(&mut connection);
         let connack = connection.expect_connack();
@@ -150,10 +151,10 @@ impl Broker {
         }
     }
 
-    /// Waits until the session of an ended connection is gone or waiting, so that `count` timers are set.
+    /// Waits until `count` connections are left, and the sessions of the others know that theirs is over.
     #[track_caller]
-    pub fn wait_for_timers(&self, count: usize) {
-        self.wait_until("timers", |running| running.held().timers == count);
+    pub fn wait_for_connections(&self, count: usize) {
+        self.wait_until("connections", |running| running.connections() == count);
     }
 
     /// Waits until there are `count` sessions, connected or kept.

@@ -6,4 +6,9 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod connecting;
+mod flow;
+mod framing;
+mod messages;
 mod quality_of_service;
+mod sessions;

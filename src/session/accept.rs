@@ -345,10 +345,14 @@ impl Handler for First {
     }
 }
 
+/// Set in the protocol level by Mosquitto's bridges, which try again without it once return code 1 of 3.1.1 tells
+/// them that it is not understood here.
+const BRIDGE: u8 = 0x80;
+
 /// What to answer a CONNECT that cannot be read: in 3.1.1 only an unknown protocol level has an answer
 /// [MQTT-3.1.2-2], in 5.0 every reason has one.
 fn refused_before_connect(level: Option<u8>, error: mqtt::DecodeError) -> Vec<u8> {
-    match level {
+    match level.map(|level| level & !BRIDGE) {
         Some(..5) if error.reason == ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => {
             connack_refused(Version::V311, Refusal { reason: error.reason, what: error.what }, None)
         }

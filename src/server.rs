@@ -37,7 +37,7 @@ pub struct Builder {
 /// A WebRTC signaling server that speaks MQTT.
 ///
 /// ```
-/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// let mut config = wigwag::Config::default();
 /// config.http.listen = vec!["127.0.0.1:0".parse().unwrap()]; // port 0: the system chooses
 /// config.mqtt.listen = vec!["127.0.0.1:0".parse().unwrap()];

@@ -157,7 +157,8 @@ impl Hub {
     ) {
         let mut state = session.lock();
         shard.retained.matching(permit.filter(), &mut |retained| {
-            if !retained.message.expired(now) {
+            let own = permit.options().no_local && retained.message.publisher() == session.id; // [MQTT-3.8.3-3]
+            if !own && !retained.message.expired(now) {
                 let delivery = Delivery {
                     message: Arc::clone(&retained.message),
                     qos: retained.message.qos_for(permit.options().qos),

@@ -7,8 +7,12 @@
 mod harness;
 
 mod connecting;
+mod embedded;
 mod flow;
 mod framing;
 mod messages;
 mod quality_of_service;
+mod retained;
 mod sessions;
+mod subscriptions;
+mod wills;

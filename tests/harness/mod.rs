@@ -151,6 +151,21 @@ impl Broker {
         }
     }
 
+    /// What `/metrics` says of `name`, which has its labels behind it; 0 where it says nothing.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.running().metrics();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().expect("a whole number"))
+    }
+
+    /// Waits until a metric has come to `value`, and states that it has not gone beyond.
+    #[track_caller]
+    pub fn wait_for_metric(&self, name: &str, value: u64) {
+        self.wait_until(name, |_| self.metric(name) >= value);
+        assert_eq!(self.metric(name), value, "{name}");
+    }
+
     /// Waits until `count` connections are left, and the sessions of the others know that theirs is over.
     #[track_caller]
     pub fn wait_for_connections(&self, count: usize) {

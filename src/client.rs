@@ -26,6 +26,7 @@ pub struct Client {
     hub: Arc<Hub>,
     session: Arc<Session>,
     epoch: u32,
+    identity: Identity,
 }
 
 /// A message that a [`Client`] received.
@@ -54,17 +55,18 @@ impl Client {
         }
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         // No client on the wire can have this id: U+0000 is not allowed there [MQTT-1.5.4-2].
+        let identity = Identity::local(name);
         let client_id = format!("\0local-{}", SERIAL.fetch_add(1, Ordering::Relaxed));
         let request = hub::Connect {
             client_id: &client_id,
-            identity: Identity::local(name),
+            identity: &identity,
             clean_start: true,
             expiry: 0,
             attachment: Attachment::Local(None),
             will: None,
         };
         match hub.connect(request, Instant::now()) {
-            Ok(connected) => Ok(Self { session: connected.session, epoch: connected.epoch, hub }),
+            Ok(connected) => Ok(Self { session: connected.session, epoch: connected.epoch, identity, hub }),
             Err(_) => Err(NameError(name.into())),
         }
     }
@@ -93,7 +95,7 @@ impl Client {
         let properties = PublishProperties::default();
         let publish = Publish { dup: false, qos, retain, topic, packet_id: None, properties, payload };
         let mut dirty = Dirty::default();
-        let permit = self.hub.policy.publish(&self.session.identity, self.session.id, &publish, now);
+        let permit = self.hub.policy.publish(&self.identity, self.session.id, &publish, now);
         let routed = permit.and_then(|permit| self.hub.publish(permit, now, &mut dirty));
         dirty.flush(&self.hub, now);
         routed.map_err(ClientError::Refused)
@@ -111,7 +113,7 @@ impl Client {
         let mut dirty = Dirty::default();
         let id: Option<NonZeroU32> = None;
         let options = SubscribeOptions::new(qos);
-        let permit = self.hub.policy.subscribe(&self.session.identity, filter, options);
+        let permit = self.hub.policy.subscribe(&self.identity, filter, options);
         let subscribed = permit.and_then(|permit| self.hub.subscribe(&self.session, &permit, id, now, &mut dirty));
         dirty.flush(&self.hub, now);
         subscribed.map(|_| ()).map_err(ClientError::Refused)

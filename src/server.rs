@@ -21,7 +21,7 @@ use crate::{
     policy::{Policy, TopicLimits},
     session::{
         Close, QueueLimits,
-        accept::{Edge, EdgeLimits},
+        edge::{Edge, EdgeLimits},
         inlet::InletLimits,
     },
     wire::{mqtt::ReasonCode, ws},

@@ -23,7 +23,7 @@ use tower_service::Service;
 use crate::{
     listener::proxy,
     server::Shared,
-    session::{Io, Stream, accept::Slot},
+    session::{Io, Stream, edge::Slot},
 };
 
 /// A socket's place among the counted ones, for the connection that an upgrade makes of it.

@@ -20,7 +20,8 @@ use crate::{
     server::Shared,
     session::{
         Io, Stream,
-        accept::{Edge, Incoming, Slot, accept},
+        accept::{Incoming, accept},
+        edge::{Edge, Slot},
     },
 };
 

@@ -39,6 +39,8 @@ const NOT_YOURS: Refusal = Refusal {
 /// A will, judged and ready to be sent.
 #[derive(Debug)]
 pub struct Will {
+    /// Who left it: it is judged again when it is sent.
+    pub identity: Arc<Identity>,
     pub message: Message,
     /// Will Delay Interval, seconds.
     pub delay: u32,
@@ -49,7 +51,7 @@ pub struct Will {
 /// A connection that wants its session.
 pub struct Connect<'a> {
     pub client_id: &'a str,
-    pub identity: Identity,
+    pub identity: &'a Identity,
     pub clean_start: bool,
     /// Seconds that the session shall outlive the connection.
     pub expiry: u32,
@@ -135,7 +137,7 @@ impl Hub {
             return Err((CLOSING, connect.attachment));
         }
         let old = sessions.get(connect.client_id).cloned();
-        if old.as_ref().is_some_and(|old| old.identity.user != connect.identity.user) {
+        if old.as_ref().is_some_and(|old| old.user != connect.identity.user) {
             return Err((NOT_YOURS, connect.attachment));
         }
         let mut will = None;
@@ -148,20 +150,19 @@ impl Hub {
                 let epoch = self.attach(session, &mut state, connect, now);
                 drop(state);
                 drop(sessions);
-                self.send_will(session, will, now);
+                self.send_will(will, now);
                 return Ok(Connected { session: Arc::clone(session), epoch, present: true });
             }
             state.ended = true;
         }
-        let session =
-            Arc::new(Session::new(self.new_subscriber(), connect.client_id, Arc::new(connect.identity.clone())));
+        let session = Arc::new(Session::new(self.new_subscriber(), connect.client_id, &connect.identity.user));
         let epoch = self.attach(&session, &mut session.lock(), connect, now);
         if sessions.insert(session.client_id.clone(), Arc::clone(&session)).is_none() {
             self.registry.sessions.fetch_add(1, Ordering::Relaxed);
         }
         drop(sessions);
         if let Some(old) = old {
-            self.send_will(&old, will, now);
+            self.send_will(will, now);
             self.end_session(&old, now);
         }
         Ok(Connected { session, epoch, present: false })
@@ -211,7 +212,7 @@ impl Hub {
             state.ended = true;
         }
         drop(state);
-        self.send_will(session, will, now);
+        self.send_will(will, now);
         if !kept {
             self.end_session(session, now);
         }
@@ -277,7 +278,7 @@ impl Hub {
         for kept in &gone.subscriptions {
             self.forget(session.id, &kept.filter);
         }
-        self.send_will(session, gone.will, now);
+        self.send_will(gone.will, now);
     }
 
     /// The session could not keep a message that it had to: its client learns it from the reason, or from finding no
@@ -309,16 +310,13 @@ impl Hub {
         let due = session.epoch() == epoch && !state.connected();
         let will = if due { state.will.take() } else { None };
         drop(state);
-        self.send_will(session, will, now);
+        self.send_will(will, now);
     }
 
-    fn send_will(&self, session: &Session, will: Option<Box<Will>>, now: Instant) {
+    fn send_will(&self, will: Option<Box<Will>>, now: Instant) {
         let Some(will) = will else { return };
         let mut dirty = Dirty::default();
-        let sent = self
-            .policy
-            .will_fires(&session.identity, *will, now)
-            .and_then(|permit| self.publish(permit, now, &mut dirty));
+        let sent = self.policy.will_fires(*will, now).and_then(|permit| self.publish(permit, now, &mut dirty));
         if sent.is_err() {
             self.metrics.wills_refused.increment(1);
         }

@@ -20,7 +20,8 @@ use crate::{
     server::Shared,
     session::{
         Stream,
-        accept::{Incoming, Slot, accept},
+        accept::{Incoming, accept},
+        edge::Slot,
     },
 };
 

@@ -7,7 +7,7 @@
 mod identity;
 mod permit;
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 pub use identity::{Credentials, Identity, valid_name};
 pub use permit::{PublishPermit, SubscribePermit};
@@ -78,7 +78,7 @@ impl Policy {
     }
 
     /// Judges a will when it is handed in; [`Policy::will_fires`] judges it again when it is sent.
-    pub fn will(&self, _identity: &Identity, will: &mqtt::Will<'_>, now: Instant) -> Result<Will, Refusal> {
+    pub fn will(&self, identity: &Arc<Identity>, will: &mqtt::Will<'_>, now: Instant) -> Result<Will, Refusal> {
         self.check_topic(will.topic)?;
         let parts = Parts {
             topic: will.topic,
@@ -89,11 +89,16 @@ impl Policy {
             properties: &will.properties,
             publisher: SubscriberId::SERVER, // its own client has gone
         };
-        Ok(Will { message: Message::new(&parts, now), delay: will.delay, expiry: will.properties.message_expiry })
+        Ok(Will {
+            identity: Arc::clone(identity),
+            message: Message::new(&parts, now),
+            delay: will.delay,
+            expiry: will.properties.message_expiry,
+        })
     }
 
     /// Judges a will at the moment it is sent.
-    pub fn will_fires(&self, _identity: &Identity, will: Will, now: Instant) -> Result<PublishPermit, Refusal> {
+    pub fn will_fires(&self, will: Will, now: Instant) -> Result<PublishPermit, Refusal> {
         self.check_topic(will.message.topic())?;
         Ok(PublishPermit::new(will.message.expiring(will.expiry, now)))
     }

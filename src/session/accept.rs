@@ -1,85 +1,32 @@
 //! From a byte stream to a connection: the first packet, who it is, whether there is room, and the answer.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::{NonZeroU16, NonZeroU32},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::Waker,
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
-
 use super::{
-    Attachment, Link, Session, Stream, Terms, WriteHalf,
-    connection::{Connection, Outcome},
+    Attachment, Link, Stream, Terms, WriteHalf,
+    connection::Connection,
+    edge::{Edge, Slot},
     inbound::Inbound,
     inlet::{FrameEnd, Handler, Inlet, InletLimits, NORMAL_CLOSE, Read, ReadError, Stop},
     link::fits,
 };
 use crate::{
-    hub::{self, Connected, Hub},
-    policy::{Credentials, Refusal},
+    hub::{self, Connected},
+    policy::{Credentials, Identity, Refusal},
     wire::{
         mqtt::{self, ConnAck, ConnAckProperties, Packet, ReasonCode, Version, connect_level, decode, encode},
         ws::{self, Opcode},
     },
 };
 
-/// What all connections share.
-pub struct Edge {
-    pub hub: Arc<Hub>,
-    pub limits: EdgeLimits,
-    connected: AtomicUsize,
-    sockets: AtomicUsize,
-    addresses: Mutex<std::collections::HashMap<IpAddr, usize>>,
-}
-
-/// Bounds of connections.
-#[derive(Debug, Clone, Copy)]
-pub struct EdgeLimits {
-    /// Connections whose CONNECT was accepted.
-    pub connections: usize,
-    /// Of those and of sockets on their way there, from one address.
-    pub connections_per_address: usize,
-    /// Time for TLS, upgrade and CONNECT together.
-    pub connect_timeout: Duration,
-    /// Bytes of a CONNECT.
-    pub packet_before_connect: usize,
-    pub inlet: InletLimits,
-    pub user_properties: usize,
-    /// Receive Maximum, both ways.
-    pub inflight: u16,
-    /// Topic Alias Maximum, both ways.
-    pub topic_aliases: u16,
-    /// The longest keep alive, seconds; `None` = whatever clients choose.
-    pub keep_alive_max: Option<u16>,
-    /// Seconds that a 3.1.1 session without Clean Session is kept.
-    pub expiry_v311: u32,
-    /// The most seconds that a 5.0 client may ask for.
-    pub expiry_max: u32,
-}
-
-impl EdgeLimits {
-    /// The session expiry that a 5.0 client gets when it asks for `seconds`.
-    pub fn expiry(&self, seconds: u32) -> u32 {
-        seconds.min(self.expiry_max)
-    }
-}
-
-/// Sockets that may be on their way to a CONNECT beyond the limits, so that they can be told that there is no room.
-const SPARE: usize = 64;
-const SPARE_PER_ADDRESS: usize = 8;
 /// The longest client id, in bytes.
 const CLIENT_ID_MAX: usize = 256;
 
-const SERVER_FULL: Refusal =
-    Refusal { reason: ReasonCode::QUOTA_EXCEEDED, what: "as many connections as this server takes" };
-const ADDRESS_FULL: Refusal =
-    Refusal { reason: ReasonCode::QUOTA_EXCEEDED, what: "as many connections as this server takes from one address" };
 const ID_REJECTED: Refusal = Refusal {
     reason: ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
     what: "a client id has at most 256 bytes, and without Clean Session at least one",
@@ -88,136 +35,6 @@ const NO_SUCH_METHOD: Refusal =
     Refusal { reason: ReasonCode::BAD_AUTHENTICATION_METHOD, what: "no such authentication method" };
 const TOO_MANY_PROPERTIES: Refusal =
     Refusal { reason: ReasonCode::QUOTA_EXCEEDED, what: "more user properties than this server takes" };
-
-impl Edge {
-    pub fn new(hub: Arc<Hub>, limits: EdgeLimits) -> Self {
-        Self { hub, limits, connected: AtomicUsize::new(0), sockets: AtomicUsize::new(0), addresses: Mutex::default() }
-    }
-
-    /// A place for a socket; `None` if there are so many that it cannot even be told why.
-    pub fn slot(self: &Arc<Self>, remote: SocketAddr) -> Option<Slot> {
-        let room = |limit: usize, spare: usize| move |n: usize| (n < limit.saturating_add(spare)).then_some(n + 1);
-        let taken = self.sockets.try_update(Ordering::Relaxed, Ordering::Relaxed, room(self.limits.connections, SPARE));
-        if taken.is_err() {
-            self.hub.metrics.sockets_refused.increment(1);
-            return None;
-        }
-        // The slot gives back what was counted, whatever comes of it.
-        let slot = Slot { edge: Arc::clone(self), remote, connected: false };
-        let sockets = slot.address().map_or(0, |address| {
-            let mut addresses = self.addresses.lock();
-            let count = addresses.entry(address).or_default();
-            *count += 1;
-            *count
-        });
-        let fits = sockets <= self.limits.connections_per_address.saturating_add(SPARE_PER_ADDRESS);
-        if !fits {
-            self.hub.metrics.sockets_refused.increment(1);
-        }
-        fits.then_some(slot)
-    }
-
-    /// Connections whose CONNECT was accepted and that are not over.
-    pub fn connected(&self) -> usize {
-        self.connected.load(Ordering::Relaxed)
-    }
-
-    /// Sockets in any state.
-    pub fn sockets(&self) -> usize {
-        self.sockets.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn ended(&self, session: &Session, outcome: Outcome, since: Instant) {
-        let (end, what) = match outcome {
-            Outcome::Goodbye { with_will: false } => ("disconnected", ""),
-            Outcome::Goodbye { with_will: true } => ("disconnected with will", ""),
-            Outcome::Lost => ("lost", ""),
-            Outcome::Unframed(end) => ("lost", end.what),
-            Outcome::Closed(close) => ("closed", close.what),
-            Outcome::Replaced => ("taken over", ""),
-            Outcome::Dropped if std::thread::panicking() => ("panicked", ""),
-            Outcome::Dropped => ("dropped", ""),
-        };
-        if end == "panicked" {
-            self.hub.metrics.panics.increment(1);
-        }
-        self.hub.metrics.ended(end);
-        // User-supplied text is logged in its escaped form.
-        tracing::info!(
-            client = ?session.client_id,
-            user = ?session.identity.user,
-            seconds = since.elapsed().as_secs(),
-            what,
-            "connection {end}"
-        );
-    }
-}
-
-/// A socket's place among the counted ones, given back when it is dropped.
-pub struct Slot {
-    edge: Arc<Edge>,
-    remote: SocketAddr,
-    connected: bool,
-}
-
-impl Slot {
-    /// Where a socket comes from that somebody else accepted and did not say: nobody connects from here. Such sockets
-    /// are not limited by address.
-    pub const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-
-    pub fn remote(&self) -> SocketAddr {
-        self.remote
-    }
-
-    /// The address by which the socket is counted: an IPv6 network of /64, which is what one customer has.
-    fn address(&self) -> Option<IpAddr> {
-        (self.remote != Self::UNKNOWN).then(|| match self.remote.ip().to_canonical() {
-            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
-            address => address,
-        })
-    }
-
-    /// Counts the socket for `remote` from now on: a proxy has said whom it speaks for. `None` if that address has so
-    /// many that it cannot even be told.
-    pub fn on_behalf_of(self, remote: SocketAddr) -> Option<Slot> {
-        let edge = Arc::clone(&self.edge);
-        drop(self);
-        edge.slot(remote)
-    }
-
-    /// From a socket to a connection, if there is room.
-    fn promote(&mut self) -> Result<(), Refusal> {
-        let limits = &self.edge.limits;
-        let sockets = self.address().and_then(|address| self.edge.addresses.lock().get(&address).copied());
-        if sockets.is_some_and(|count| count > limits.connections_per_address) {
-            return Err(ADDRESS_FULL);
-        }
-        let room = |n: usize| (n < limits.connections).then_some(n + 1);
-        let promoted = self.edge.connected.try_update(Ordering::Relaxed, Ordering::Relaxed, room);
-        self.connected = promoted.is_ok();
-        promoted.map(|_| ()).map_err(|_| SERVER_FULL)
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.edge.sockets.fetch_sub(1, Ordering::Relaxed);
-        if self.connected {
-            self.edge.connected.fetch_sub(1, Ordering::Relaxed);
-        }
-        let Some(address) = self.address() else { return };
-        let mut addresses = self.edge.addresses.lock();
-        if let std::collections::hash_map::Entry::Occupied(mut count) = addresses.entry(address) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-        if addresses.len() < addresses.capacity() / 8 {
-            addresses.shrink_to_fit();
-        }
-    }
-}
 
 /// A stream that is to speak MQTT.
 pub struct Incoming {
@@ -251,36 +68,36 @@ pub async fn accept(edge: Arc<Edge>, incoming: Incoming) {
     // Decoded once already; what it borrows is now this task's own.
     let Ok(Some((Packet::Connect(connect), _))) = decode(&bytes, Version::V5, usize::MAX) else { return };
     let mut opening = Opening { edge: &edge, slot: incoming.slot, websocket: incoming.websocket };
-    match opening.open(&connect, write) {
-        Ok((connected, inbound)) => {
-            let Opening { slot, .. } = opening;
+    let opened = tokio::time::timeout_at(incoming.deadline.into(), opening.open(&connect, write)).await;
+    let Opening { slot, .. } = opening;
+    match opened {
+        Ok(Ok(Opened { connected, identity, inbound })) => {
             tracing::info!(
                 client = ?connected.session.client_id,
-                user = ?connected.session.identity.user,
+                user = ?identity.user,
                 remote = %slot.remote(),
                 websocket = incoming.websocket,
                 version = ?connect.version,
                 resumed = connected.present,
                 "connected"
             );
-            let Connected { session, epoch, .. } = connected;
-            let connection =
-                Connection::new(Arc::clone(&edge), session, epoch, inlet, inbound, incoming.websocket, slot);
+            let connection = Connection::new(edge, connected, identity, inlet, inbound, incoming.websocket, slot);
             tokio::spawn(connection.run());
         }
-        Err((refusal, write)) => {
+        Ok(Err((refusal, write))) => {
             edge.hub.metrics.connects_refused.increment(1);
             tracing::info!(
                 client = ?connect.client_id,
                 user = ?connect.user_name.unwrap_or_default(),
-                remote = %opening.slot.remote(),
+                remote = %slot.remote(),
                 what = refusal.what,
                 "connection refused"
             );
-            let maximum = connect.properties.maximum_packet_size;
-            let refused = Refused::packet(connack_refused(connect.version, refusal, maximum));
+            let refused =
+                Refused::packet(connack_refused(connect.version, refusal, connect.properties.maximum_packet_size));
             refuse(inlet, write, refused, incoming.websocket).await;
         }
+        Err(_) => edge.hub.metrics.ended("no CONNECT in time"),
     }
 }
 
@@ -421,12 +238,15 @@ struct Opening<'a> {
     websocket: bool,
 }
 
+/// A CONNECT that was accepted.
+struct Opened {
+    connected: Connected,
+    identity: Arc<Identity>,
+    inbound: Inbound,
+}
+
 impl Opening<'_> {
-    fn open(
-        &mut self,
-        connect: &mqtt::Connect<'_>,
-        write: WriteHalf,
-    ) -> Result<(Connected, Inbound), (Refusal, WriteHalf)> {
+    async fn open(&mut self, connect: &mqtt::Connect<'_>, write: WriteHalf) -> Result<Opened, (Refusal, WriteHalf)> {
         let assigned;
         let client_id = match self.client_id(connect) {
             Ok("") => {
@@ -436,7 +256,7 @@ impl Opening<'_> {
             Ok(client_id) => client_id,
             Err(refusal) => return Err((refusal, write)),
         };
-        match self.judge(connect, client_id) {
+        match self.judge(connect, client_id).await {
             Ok((identity, will)) => self.attach(connect, client_id, identity, will, write),
             Err(refusal) => Err((refusal, write)),
         }
@@ -451,11 +271,11 @@ impl Opening<'_> {
         }
     }
 
-    fn judge(
+    async fn judge(
         &mut self,
         connect: &mqtt::Connect<'_>,
         client_id: &str,
-    ) -> Result<(crate::policy::Identity, Option<hub::Will>), Refusal> {
+    ) -> Result<(Arc<Identity>, Option<hub::Will>), Refusal> {
         if connect.properties.authentication_method.is_some() {
             return Err(NO_SUCH_METHOD); // 4.12
         }
@@ -464,11 +284,8 @@ impl Opening<'_> {
             return Err(TOO_MANY_PROPERTIES);
         }
         let policy = &self.edge.hub.policy;
-        let identity = policy.authenticate(&Credentials {
-            client_id,
-            user_name: connect.user_name,
-            password: connect.password,
-        })?;
+        let credentials = Credentials { client_id, user_name: connect.user_name, password: connect.password };
+        let identity = Arc::new(policy.authenticate(&credentials)?);
         self.slot.promote()?;
         let will = connect.will.as_ref().map(|will| policy.will(&identity, will, Instant::now())).transpose()?;
         Ok((identity, will))
@@ -478,10 +295,10 @@ impl Opening<'_> {
         &self,
         connect: &mqtt::Connect<'_>,
         client_id: &str,
-        identity: crate::policy::Identity,
+        identity: Arc<Identity>,
         will: Option<hub::Will>,
         write: WriteHalf,
-    ) -> Result<(Connected, Inbound), (Refusal, WriteHalf)> {
+    ) -> Result<Opened, (Refusal, WriteHalf)> {
         let (edge, now) = (self.edge, Instant::now());
         let limits = &edge.limits;
         let properties = &connect.properties;
@@ -503,7 +320,7 @@ impl Opening<'_> {
         link.silence = (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500));
         let request = hub::Connect {
             client_id,
-            identity,
+            identity: &identity,
             clean_start: connect.clean_start,
             expiry,
             attachment: Attachment::Link(Box::new(link)),
@@ -525,7 +342,7 @@ impl Opening<'_> {
         edge.hub.metrics.connects.increment(1);
         let asked = properties.session_expiry;
         let inbound = Inbound::new(connect.version, limits.topic_aliases, limits.user_properties, asked);
-        Ok((connected, inbound))
+        Ok(Opened { connected, identity, inbound })
     }
 
     /// Seconds; 0 = none. A 5.0 client is told if it is not what it asked for [MQTT-3.1.2-21], a 3.1.1 client cannot be.

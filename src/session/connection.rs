@@ -16,13 +16,13 @@ use std::{
 
 use super::{
     Close, Link, Session,
-    accept::{Edge, Slot},
+    edge::{Edge, Slot},
     inbound::{Codes, Inbound, Step},
     inlet::{FrameEnd, Handler, Inlet, InletLimits, NORMAL_CLOSE, Read, ReadError, Stop},
 };
 use crate::{
-    hub::{Dirty, End},
-    policy::Refusal,
+    hub::{Connected, Dirty, End},
+    policy::{Identity, Refusal},
     wire::{
         mqtt::{
             Ack, Disconnect, Packet, Publish, QoS, ReasonCode, SubAck, Subscribe, Unsubscribe, UserProperties, Version,
@@ -42,6 +42,7 @@ pub struct Connection {
     edge: Arc<Edge>,
     session: Arc<Session>,
     epoch: u32,
+    identity: Arc<Identity>,
     /// Taken when the connection is over and only read out.
     inlet: Option<Inlet>,
     inbound: Inbound,
@@ -71,8 +72,8 @@ pub enum Outcome {
 impl Connection {
     pub fn new(
         edge: Arc<Edge>,
-        session: Arc<Session>,
-        epoch: u32,
+        connected: Connected,
+        identity: Arc<Identity>,
         inlet: Inlet,
         inbound: Inbound,
         websocket: bool,
@@ -80,8 +81,9 @@ impl Connection {
     ) -> Self {
         Self {
             edge,
-            session,
-            epoch,
+            session: connected.session,
+            epoch: connected.epoch,
+            identity,
             inlet: Some(inlet),
             inbound,
             websocket,
@@ -157,6 +159,7 @@ impl Connection {
                 edge: &self.edge,
                 session: &self.session,
                 epoch: self.epoch,
+                identity: &self.identity,
                 version: self.inbound.version,
                 scratch,
                 now,
@@ -278,6 +281,7 @@ struct Work<'a> {
     edge: &'a Edge,
     session: &'a Arc<Session>,
     epoch: u32,
+    identity: &'a Identity,
     version: Version,
     scratch: &'a mut Scratch,
     now: Instant,
@@ -380,7 +384,7 @@ impl Work<'_> {
         let hub = &self.edge.hub;
         let routed = hub
             .policy
-            .publish(&self.session.identity, self.session.id, publish, self.now)
+            .publish(self.identity, self.session.id, publish, self.now)
             .and_then(|permit| hub.publish(permit, self.now, &mut self.scratch.dirty));
         if routed.is_err() {
             hub.metrics.publishes_refused.increment(1);
@@ -425,7 +429,7 @@ impl Work<'_> {
         let mut codes = Codes::new();
         let mut why = None;
         for (filter, options) in subscribe.filters.iter() {
-            let granted = hub.policy.subscribe(&self.session.identity, filter, options).and_then(|permit| {
+            let granted = hub.policy.subscribe(self.identity, filter, options).and_then(|permit| {
                 let id = subscribe.subscription_id;
                 hub.subscribe(self.session, &permit, id, self.now, &mut self.scratch.dirty)?;
                 Ok(permit.options().qos as u8)

@@ -7,6 +7,7 @@
 pub mod accept;
 mod batch;
 mod connection;
+pub mod edge;
 mod inbound;
 pub mod inlet;
 mod link;
@@ -18,10 +19,7 @@ pub(crate) mod testing;
 
 use std::{
     cell::RefCell,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
     time::Instant,
 };
 
@@ -32,13 +30,14 @@ pub use outbound::{Delivery, QueueLimits, Queued, SubscriptionIds};
 pub use state::{Attachment, Flushed, Kept, State};
 pub use stream::{Io, ReadHalf, Stream, WriteHalf};
 
-use crate::{hub::SubscriberId, policy::Identity};
+use crate::hub::SubscriberId;
 
 /// One MQTT session. Lock order: a shard of the hub, then a session; never two sessions.
 pub struct Session {
     pub id: SubscriberId,
     pub client_id: Box<str>,
-    pub identity: Arc<Identity>,
+    /// The user it belongs to; each of its connections has an identity of its own.
+    pub user: Box<str>,
     /// Counts the connections of this session; the task of an older one sees that it has been replaced.
     epoch: AtomicU32,
     /// Milliseconds on the hub's clock at which the client was last heard.
@@ -47,11 +46,11 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(id: SubscriberId, client_id: &str, identity: Arc<Identity>) -> Self {
+    pub fn new(id: SubscriberId, client_id: &str, user: &str) -> Self {
         Self {
             id,
             client_id: client_id.into(),
-            identity,
+            user: user.into(),
             epoch: AtomicU32::new(0),
             heard: AtomicU64::new(0),
             state: Mutex::new(State::default()),

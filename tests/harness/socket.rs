@@ -146,6 +146,17 @@ impl Socket {
         self.inbox.extend_from_slice(&raw[..write]);
     }
 
+    /// Another one to send on, for a second thread.
+    pub fn to_send_on(&self) -> Self {
+        Self {
+            stream: self.stream.try_clone().expect("a TCP socket"),
+            frames: self.frames.as_ref().map(|_| Deframer::new(Role::Client)),
+            inbox: Vec::new(),
+            pongs: 0,
+            closed: None,
+        }
+    }
+
     pub fn hang_up(&self) {
         hang_up(&self.stream);
     }

@@ -14,5 +14,6 @@ mod messages;
 mod quality_of_service;
 mod retained;
 mod sessions;
+mod storms;
 mod subscriptions;
 mod wills;

@@ -34,6 +34,9 @@ use crate::{
 
 /// Reads of one turn; then other tasks of this thread have theirs.
 const READS: usize = 8;
+/// Messages of one turn after which their receivers are written to: many fit into one read, and a queue is for those
+/// who do not keep up.
+const ROUTED: u64 = 128;
 /// Answers that a client may leave unread before nothing more is read from it.
 const UNREAD: usize = 64 * 1024;
 
@@ -347,6 +350,9 @@ impl Work<'_> {
     fn publish(&mut self, publish: &Publish<'_>) -> Result<(), Stop> {
         self.received += 1;
         self.bytes += publish.payload.len() as u64;
+        if self.received.is_multiple_of(ROUTED) {
+            self.scratch.dirty.flush(&self.edge.hub, self.now);
+        }
         let fresh = match (publish.qos, publish.packet_id) {
             (QoS::ExactlyOnce, Some(id)) => self.session.lock().unreleased.receive(id, self.receive_maximum())?,
             _ => true,

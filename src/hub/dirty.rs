@@ -17,17 +17,18 @@ pub struct Dirty {
     /// Sessions that could not take a message they were promised, to be ended once no lock is held.
     overflowed: Vec<Arc<Session>>,
     dropped: u64,
+    expired: u64,
 }
 
 impl Dirty {
     /// Queues `delivery` in `session`.
-    pub(super) fn deliver(&mut self, hub: &Hub, session: &Arc<Session>, delivery: Delivery) {
+    pub(super) fn deliver(&mut self, hub: &Hub, session: &Arc<Session>, delivery: Delivery, now: Instant) {
         let state = &mut session.lock();
         if state.ended {
             return;
         }
         let connected = state.connected();
-        let queued = state.outbound.push(delivery, &hub.limits.queue, connected);
+        let queued = state.outbound.push(delivery, &hub.limits.queue, connected, now, &mut self.expired);
         self.note(queued, session, state);
     }
 
@@ -87,6 +88,9 @@ impl Dirty {
         }
         if self.dropped > 0 {
             hub.metrics.dropped_full.increment(std::mem::take(&mut self.dropped));
+        }
+        if self.expired > 0 {
+            hub.metrics.dropped_expired.increment(std::mem::take(&mut self.expired));
         }
         for session in self.overflowed.drain(..) {
             hub.overflow(&session);

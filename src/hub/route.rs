@@ -41,7 +41,7 @@ impl Hub {
         if let Some(wide) = &wide {
             wide.matches(message.topic(), &mut |node| nodes.push(node));
         }
-        Ok(self.deliver(&nodes, &message, dirty))
+        Ok(self.deliver(&nodes, &message, now, dirty))
     }
 
     /// Subscribes a session to a filter and queues the retained messages that it is to get. Says whether the session
@@ -211,29 +211,41 @@ impl Hub {
         }
     }
 
-    fn deliver(&self, nodes: &[&FilterNode<Subscription>], message: &Arc<Message>, dirty: &mut Dirty) -> bool {
+    fn deliver(
+        &self,
+        nodes: &[&FilterNode<Subscription>],
+        message: &Arc<Message>,
+        now: Instant,
+        dirty: &mut Dirty,
+    ) -> bool {
         let mut found = false;
         match nodes {
             // A session has one subscription to a filter, so a single matching filter needs no merging.
             [node] => {
                 for (id, subscription) in node.subscribers() {
                     if let Some(delivery) = subscription.wants(*id, message) {
-                        dirty.deliver(self, &subscription.session, delivery);
+                        dirty.deliver(self, &subscription.session, delivery, now);
                         found = true;
                     }
                 }
             }
-            nodes => found = self.deliver_merged(nodes, message, dirty),
+            nodes => found = self.deliver_merged(nodes, message, now, dirty),
         }
         for group in nodes.iter().flat_map(|node| node.shared_groups()) {
-            found |= self.deliver_shared(group.members(), group.next_start(), message, dirty);
+            found |= self.deliver_shared(group.members(), group.next_start(), message, now, dirty);
         }
         found
     }
 
     /// Several filters match: whoever holds more than one of them gets one copy, at the highest QoS
     /// [MQTT-3.3.4-2], with all the identifiers [MQTT-3.3.4-3], [MQTT-3.3.4-4].
-    fn deliver_merged(&self, nodes: &[&FilterNode<Subscription>], message: &Arc<Message>, dirty: &mut Dirty) -> bool {
+    fn deliver_merged(
+        &self,
+        nodes: &[&FilterNode<Subscription>],
+        message: &Arc<Message>,
+        now: Instant,
+        dirty: &mut Dirty,
+    ) -> bool {
         let mut all: Vec<_> = nodes
             .iter()
             .flat_map(|node| node.subscribers())
@@ -248,7 +260,7 @@ impl Hub {
                 delivery.retain |= copy.retain;
                 other.id.into_iter().for_each(|id| delivery.ids.add(id));
             }
-            dirty.deliver(self, &subscription.session, delivery);
+            dirty.deliver(self, &subscription.session, delivery, now);
         }
         found
     }
@@ -260,12 +272,13 @@ impl Hub {
         members: &[(SubscriberId, Subscription)],
         start: usize,
         message: &Arc<Message>,
+        now: Instant,
         dirty: &mut Dirty,
     ) -> bool {
         let in_turn = || members[start..].iter().chain(&members[..start]).map(|(_, subscription)| subscription);
         let connected = in_turn().find(|subscription| subscription.session.lock().connected());
         let Some(chosen) = connected.or_else(|| in_turn().next()) else { return false };
-        dirty.deliver(self, &chosen.session, chosen.delivery(message));
+        dirty.deliver(self, &chosen.session, chosen.delivery(message), now);
         true
     }
 }

@@ -111,32 +111,57 @@ pub struct Outbound {
 
 impl Outbound {
     /// Queues a delivery. `connected` is whether anybody reads: QoS 0 is not kept for the absent, and takes at most
-    /// half of the queue of a slow reader, so that it never crowds out what is acknowledged.
-    pub fn push(&mut self, delivery: Delivery, limits: &QueueLimits, connected: bool) -> Queued {
-        let (share, otherwise) = match delivery.qos {
-            QoS::AtMostOnce if !connected => return Queued::Dropped,
-            QoS::AtMostOnce => (2, Queued::Dropped),
-            QoS::AtLeastOnce | QoS::ExactlyOnce => (1, Queued::Overflow),
-        };
-        if self.push_within(delivery, limits, share) { Queued::Accepted } else { otherwise }
+    /// half of the queue of a slow reader, so that it never crowds out what is acknowledged. Where that has no room
+    /// either, messages whose expiry has passed make it, and are counted in `expired` [MQTT-3.3.2-5].
+    pub fn push(
+        &mut self,
+        delivery: Delivery,
+        limits: &QueueLimits,
+        connected: bool,
+        now: Instant,
+        expired: &mut u64,
+    ) -> Queued {
+        let size = delivery.message.size();
+        match delivery.qos {
+            QoS::AtMostOnce if !connected || !self.has_room(size, limits, 2) => return Queued::Dropped,
+            QoS::AtLeastOnce | QoS::ExactlyOnce if !self.has_room(size, limits, 1) => {
+                *expired += self.forget_expired(now);
+                if !self.has_room(size, limits, 1) {
+                    return Queued::Overflow;
+                }
+            }
+            _ => {}
+        }
+        self.append(delivery);
+        Queued::Accepted
     }
 
     /// Queues a retained message for a new subscription. There may be any number of those at once, more than a queue
     /// holds; they take at most half of it, and a session does not end for what it has no room for.
     pub fn push_retained(&mut self, delivery: Delivery, limits: &QueueLimits) -> Queued {
-        if self.push_within(delivery, limits, 2) { Queued::Accepted } else { Queued::Dropped }
+        if !self.has_room(delivery.message.size(), limits, 2) {
+            return Queued::Dropped;
+        }
+        self.append(delivery);
+        Queued::Accepted
     }
 
-    /// Queues a delivery if it leaves the queue within the limits divided by `share`; one message always has room.
-    fn push_within(&mut self, delivery: Delivery, limits: &QueueLimits, share: usize) -> bool {
-        let bytes = self.queued_bytes + delivery.message.size();
-        let room =
-            self.queue.is_empty() || (self.queue.len() < limits.messages / share && bytes <= limits.bytes / share);
-        if room {
-            self.queued_bytes = bytes;
-            self.queue.push_back(delivery);
-        }
-        room
+    /// Whether `size` bytes more leave the queue within the limits divided by `share`; one message always has room.
+    fn has_room(&self, size: usize, limits: &QueueLimits, share: usize) -> bool {
+        self.queue.is_empty()
+            || (self.queue.len() < limits.messages / share && self.queued_bytes + size <= limits.bytes / share)
+    }
+
+    fn append(&mut self, delivery: Delivery) {
+        self.queued_bytes += delivery.message.size();
+        self.queue.push_back(delivery);
+    }
+
+    fn forget_expired(&mut self, now: Instant) -> u64 {
+        let before = self.queue.len();
+        self.queue.retain(|delivery| !delivery.message.expired(now));
+        self.queued_bytes = self.queue.iter().map(|delivery| delivery.message.size()).sum();
+        (before - self.queue.len()) as u64
     }
 
     /// The next transmission, while `window` (the smaller of both sides' limits) has room. Messages whose expiry has

@@ -69,7 +69,9 @@ fn the_brokers_own_window_bounds_what_is_in_flight() {
     let mut subscriber = broker.connect(Client::v311("s"));
     subscriber.subscribe("t", 1);
     let mut publisher = broker.connect(Client::v5("p"));
-    (0..4).for_each(|_| drop(publisher.publish(Message::new("t", "m").qos(1))));
+    for _ in 0..4 {
+        publisher.publish(Message::new("t", "m").qos(1));
+    }
     let ids = [subscriber.expect_publish().id, subscriber.expect_publish().id];
     subscriber.expect_nothing();
     ids.into_iter().for_each(|id| subscriber.send_puback(id));
@@ -279,7 +281,9 @@ fn what_is_sent_again_does_not_rely_on_old_aliases() {
     let mut first = broker.connect(client());
     first.subscribe("t", 1);
     let mut publisher = broker.connect(Client::v5("p"));
-    (0..2).for_each(|_| drop(publisher.publish(Message::new("t", "m").qos(1))));
+    for _ in 0..2 {
+        publisher.publish(Message::new("t", "m").qos(1));
+    }
     assert_eq!(first.expect_publish().topic, "t");
     assert_eq!(first.expect_publish().topic, "");
     first.hang_up();

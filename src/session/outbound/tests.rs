@@ -22,7 +22,7 @@ impl Script {
     }
 
     fn push(&mut self, topic: &str, qos: QoS) -> Queued {
-        self.outbound.push(delivery(&message(topic, b""), qos), &LIMITS, true)
+        self.outbound.push(delivery(&message(topic, b""), qos), &LIMITS, true, Instant::now(), &mut 0)
     }
 
     /// Everything that may be sent now, as `topic`, `topic#id`, `topic#id again` or `release#id`.
@@ -159,7 +159,7 @@ fn what_ran_out_while_it_waited_is_left_out_and_what_is_in_flight_goes_on() {
     let (now, seconds) = (it.now, Duration::from_secs);
     for (topic, expiry) in [("a", Some(5)), ("b", Some(5)), ("c", None)] {
         let message = expiring_message(topic, b"", expiry, now);
-        it.outbound.push(delivery(&message, QoS::AtLeastOnce), &LIMITS, true);
+        it.outbound.push(delivery(&message, QoS::AtLeastOnce), &LIMITS, true, Instant::now(), &mut 0);
     }
     it.now = now + seconds(5) - Duration::from_nanos(1);
     assert_eq!(it.sent(1), ["a#1"]);
@@ -172,7 +172,7 @@ fn what_ran_out_while_it_waited_is_left_out_and_what_is_in_flight_goes_on() {
 #[test]
 fn qos_0_is_not_kept_for_the_absent() {
     let mut outbound = Outbound::default();
-    let mut push = |qos| outbound.push(delivery(&message("a", b""), qos), &LIMITS, false);
+    let mut push = |qos| outbound.push(delivery(&message("a", b""), qos), &LIMITS, false, Instant::now(), &mut 0);
     assert_eq!(push(QoS::AtMostOnce), Queued::Dropped);
     assert_eq!(push(QoS::AtLeastOnce), Queued::Accepted);
     assert_eq!(push(QoS::ExactlyOnce), Queued::Accepted);
@@ -182,7 +182,7 @@ fn qos_0_is_not_kept_for_the_absent() {
 fn qos_0_takes_half_of_the_queue_and_the_rest_overflows() {
     let limits = QueueLimits { messages: 4, bytes: 1000 };
     let mut outbound = Outbound::default();
-    let mut push = |qos| outbound.push(delivery(&message("a", b""), qos), &limits, true);
+    let mut push = |qos| outbound.push(delivery(&message("a", b""), qos), &limits, true, Instant::now(), &mut 0);
     assert_eq!([0; 3].map(|_| push(QoS::AtMostOnce)), [Queued::Accepted, Queued::Accepted, Queued::Dropped]);
     assert_eq!([0; 3].map(|_| push(QoS::AtLeastOnce)), [Queued::Accepted, Queued::Accepted, Queued::Overflow]);
     assert_eq!(push(QoS::AtMostOnce), Queued::Dropped);
@@ -194,11 +194,11 @@ fn bytes_are_limited_like_messages_but_one_message_always_has_room() {
     let mut outbound = Outbound::default();
     let large = message("t", &[0; 199]);
     let small = message("t", &[0; 49]);
-    let mut push = |message, qos| outbound.push(delivery(message, qos), &limits, true);
+    let mut push = |message, qos| outbound.push(delivery(message, qos), &limits, true, Instant::now(), &mut 0);
     assert_eq!(push(&large, QoS::AtLeastOnce), Queued::Accepted);
     assert_eq!(push(&small, QoS::AtLeastOnce), Queued::Overflow);
     assert!(outbound.next(1, Instant::now(), &mut 0).is_some());
-    let mut push = |message, qos| outbound.push(delivery(message, qos), &limits, true);
+    let mut push = |message, qos| outbound.push(delivery(message, qos), &limits, true, Instant::now(), &mut 0);
     assert_eq!(push(&small, QoS::AtMostOnce), Queued::Accepted);
     assert_eq!(push(&small, QoS::AtMostOnce), Queued::Dropped, "50 bytes are half of 100");
     assert_eq!(push(&small, QoS::AtLeastOnce), Queued::Accepted);
@@ -212,7 +212,7 @@ fn retained_messages_for_a_subscription_take_half_of_the_queue_and_never_overflo
     let retained = delivery(&message("a", b""), QoS::AtLeastOnce);
     let accepted = (0..100).filter(|_| outbound.push_retained(retained.clone(), &limits) == Queued::Accepted).count();
     assert_eq!(accepted, 5);
-    assert_eq!(outbound.push(retained, &limits, true), Queued::Accepted);
+    assert_eq!(outbound.push(retained, &limits, true, Instant::now(), &mut 0), Queued::Accepted);
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn all_identifiers_can_be_in_use_and_the_only_free_one_is_found_at_once() {
     let limits = QueueLimits { messages: 70_000, bytes: 1_000_000 };
     let delivery = delivery(&message("a", b""), QoS::AtLeastOnce);
     for _ in 0..70_000 {
-        outbound.push(delivery.clone(), &limits, true);
+        outbound.push(delivery.clone(), &limits, true, Instant::now(), &mut 0);
     }
     // The look-up of an identifier walks the flight, so this fills it by hand.
     outbound.flight = (1..=u16::MAX)
@@ -280,7 +280,7 @@ fn a_burst_gives_its_memory_back() {
 fn a_client_in_the_process_takes_what_is_queued_without_the_wire() {
     let mut it = Script::new();
     let gone = expiring_message("gone", b"", Some(1), it.now);
-    it.outbound.push(delivery(&gone, QoS::AtLeastOnce), &LIMITS, true);
+    it.outbound.push(delivery(&gone, QoS::AtLeastOnce), &LIMITS, true, Instant::now(), &mut 0);
     it.push("a", QoS::ExactlyOnce);
     let taken = it.outbound.take(it.now + Duration::from_secs(2), &mut it.expired);
     assert_eq!(taken.map(|delivery| delivery.message.topic().to_owned()), Some("a".into()));

@@ -130,7 +130,7 @@ fn push(outbound: &mut Outbound, serial: usize, qos: u8, connected: bool, accept
     let limits = QueueLimits { messages: 12, bytes: 1000 };
     let qos = QoS::from_bits(qos).unwrap();
     let before = outbound.queued();
-    match outbound.push(delivery(&message(&serial.to_string(), b""), qos), &limits, connected) {
+    match outbound.push(delivery(&message(&serial.to_string(), b""), qos), &limits, connected, Instant::now(), &mut 0) {
         Queued::Accepted => {
             accepted.all.push(serial);
             if qos > QoS::AtMostOnce {

@@ -118,6 +118,26 @@ fn messages_behind_a_full_window_run_out() {
     subscriber.expect_nothing();
 }
 
+/// [MQTT-3.3.2-5]: what has run out takes no room from what has not (`limits.queue_messages`).
+#[test]
+fn messages_that_have_run_out_do_not_fill_the_queue() {
+    let broker = Broker::start_with(|config| config.limits.queue_messages = 2);
+    let subscriber = || Client::kept(Version::V5, "s");
+    let mut first = broker.connect(subscriber());
+    first.subscribe("t", 1);
+    first.disconnect();
+    broker.wait_for_connections(0);
+    let mut publisher = broker.connect(Client::v5("p"));
+    publisher.publish(Message::new("t", "first").qos(1));
+    publisher.publish(Message::new("t", "gone").qos(1).expiry(1));
+    publisher.expect_silence(Duration::from_millis(1200));
+    publisher.publish(Message::new("t", "last").qos(1));
+    let mut second = broker.connect(subscriber());
+    assert!(second.present());
+    assert_eq!(second.expect_payloads(2), ["first", "last"]);
+    second.expect_nothing();
+}
+
 /// Delivery that has begun is completed, whatever the interval says [MQTT-3.3.2-5], [MQTT-4.4.0-1].
 #[test]
 fn what_is_in_flight_is_sent_again_though_its_expiry_has_passed() {

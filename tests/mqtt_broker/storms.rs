@@ -178,6 +178,27 @@ fn a_large_room_hears_everything() {
     members.iter_mut().for_each(Connection::expect_nothing);
 }
 
+/// A burst that comes in one read is no reason to lose anything for who reads at once, the publisher itself included.
+#[test]
+fn a_burst_reaches_whoever_reads() {
+    const COUNT: usize = 5000;
+    everywhere(|version, transport| {
+        let broker = Broker::start();
+        let mut publisher = broker.connect(Client::new(version, "p").over(transport));
+        let mut subscriber = broker.connect(Client::new(version, "s").over(transport));
+        publisher.subscribe("t", 0);
+        subscriber.subscribe("t", 0);
+        let mut bytes = Vec::new();
+        (0..COUNT).for_each(|n| Message::new("t", n.to_string()).encode(&mut bytes, version));
+        publisher.send_bytes(&bytes);
+        let expected: Vec<_> = (0..COUNT).map(|n| n.to_string()).collect();
+        for client in [&mut subscriber, &mut publisher] {
+            assert!(client.expect_payloads(COUNT) == expected);
+            client.expect_nothing();
+        }
+    });
+}
+
 /// 3.3.1.3, [MQTT-3.8.4-4]: whoever subscribes while a topic is being published to gets the retained message and then
 /// every later one, with no gap between.
 #[test]

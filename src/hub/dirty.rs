@@ -23,33 +23,24 @@ pub struct Dirty {
 impl Dirty {
     /// Queues `delivery` in `session`.
     pub(super) fn deliver(&mut self, hub: &Hub, session: &Arc<Session>, delivery: Delivery, now: Instant) {
-        let state = &mut session.lock();
-        if state.ended {
-            return;
-        }
-        let connected = state.connected();
-        let queued = state.outbound.push(delivery, &hub.limits.queue, connected, now, &mut self.expired);
-        self.note(queued, session, state);
+        self.deliver_locked(hub, session, &mut session.lock(), delivery, now);
     }
 
-    /// Queues what a new subscription of `session` brings.
-    pub(super) fn deliver_retained(
+    pub(super) fn deliver_locked(
         &mut self,
         hub: &Hub,
         session: &Arc<Session>,
         state: &mut State,
         delivery: Delivery,
+        now: Instant,
     ) {
-        if !state.ended {
-            let queued = state.outbound.push_retained(delivery, &hub.limits.queue);
-            self.note(queued, session, state);
+        if state.ended {
+            return;
         }
-    }
-
-    fn note(&mut self, queued: Queued, session: &Arc<Session>, state: &mut State) {
-        match queued {
+        let connected = state.connected();
+        match state.outbound.push(delivery, &hub.limits.queue, connected, now, &mut self.expired) {
             Queued::Accepted => {
-                if state.connected() && !state.dirty {
+                if connected && !state.dirty {
                     state.dirty = true;
                     self.sessions.push(Arc::clone(session));
                 }

@@ -163,9 +163,10 @@ impl Hub {
                     message: Arc::clone(&retained.message),
                     qos: retained.message.qos_for(permit.options().qos),
                     retain: true,
+                    stored: true,
                     ids: id.map_or(SubscriptionIds::None, SubscriptionIds::One),
                 };
-                dirty.deliver_retained(self, session, &mut state, delivery);
+                dirty.deliver_locked(self, session, &mut state, delivery, now);
             }
         });
     }
@@ -297,6 +298,7 @@ impl Subscription {
             // A live message carries the flag only as published, and only to who asked [MQTT-3.3.1-12],
             // [MQTT-3.3.1-13].
             retain: self.options.retain_as_published && message.retain(),
+            stored: false,
             ids: self.id.map_or(SubscriptionIds::None, SubscriptionIds::One),
         }
     }

@@ -26,6 +26,9 @@ pub struct QueueLimits {
     pub messages: usize,
     /// Topic, property and payload bytes of those.
     pub bytes: usize,
+    /// Retained messages that subscriptions brought, which are counted apart: however many a filter matches, they are
+    /// sent [MQTT-3.3.1-9], and a queued one costs no more than a reference to what is retained anyway.
+    pub retained: usize,
 }
 
 /// One delivery of a message to one session.
@@ -34,6 +37,8 @@ pub struct Delivery {
     pub message: Arc<Message>,
     pub qos: QoS,
     pub retain: bool,
+    /// From the store of retained messages, because of a subscription.
+    pub stored: bool,
     pub ids: SubscriptionIds,
 }
 
@@ -101,6 +106,8 @@ struct InFlight {
 #[derive(Debug, Default)]
 pub struct Outbound {
     queue: VecDeque<Delivery>,
+    /// How many of `queue` came from the retained store, and the bytes of the others.
+    stored: usize,
     queued_bytes: usize,
     /// In the order of their first transmission.
     flight: VecDeque<InFlight>,
@@ -121,46 +128,44 @@ impl Outbound {
         now: Instant,
         expired: &mut u64,
     ) -> Queued {
-        let size = delivery.message.size();
-        match delivery.qos {
-            QoS::AtMostOnce if !connected || !self.has_room(size, limits, 2) => return Queued::Dropped,
-            QoS::AtLeastOnce | QoS::ExactlyOnce if !self.has_room(size, limits, 1) => {
+        let (share, otherwise) = match delivery.qos {
+            QoS::AtMostOnce if !connected => return Queued::Dropped,
+            QoS::AtMostOnce => (2, Queued::Dropped),
+            QoS::AtLeastOnce | QoS::ExactlyOnce => (1, Queued::Overflow),
+        };
+        if !self.has_room(&delivery, limits, share) {
+            if otherwise == Queued::Overflow {
                 *expired += self.forget_expired(now);
-                if !self.has_room(size, limits, 1) {
-                    return Queued::Overflow;
-                }
             }
-            _ => {}
+            if !self.has_room(&delivery, limits, share) {
+                return otherwise;
+            }
         }
-        self.append(delivery);
-        Queued::Accepted
-    }
-
-    /// Queues a retained message for a new subscription. There may be any number of those at once, more than a queue
-    /// holds; they take at most half of it, and a session does not end for what it has no room for.
-    pub fn push_retained(&mut self, delivery: Delivery, limits: &QueueLimits) -> Queued {
-        if !self.has_room(delivery.message.size(), limits, 2) {
-            return Queued::Dropped;
+        if delivery.stored {
+            self.stored += 1;
+        } else {
+            self.queued_bytes += delivery.message.size();
         }
-        self.append(delivery);
-        Queued::Accepted
-    }
-
-    /// Whether `size` bytes more leave the queue within the limits divided by `share`; one message always has room.
-    fn has_room(&self, size: usize, limits: &QueueLimits, share: usize) -> bool {
-        self.queue.is_empty()
-            || (self.queue.len() < limits.messages / share && self.queued_bytes + size <= limits.bytes / share)
-    }
-
-    fn append(&mut self, delivery: Delivery) {
-        self.queued_bytes += delivery.message.size();
         self.queue.push_back(delivery);
+        Queued::Accepted
+    }
+
+    /// Whether a delivery leaves the queue within the limits divided by `share`; one message always has room.
+    fn has_room(&self, delivery: &Delivery, limits: &QueueLimits, share: usize) -> bool {
+        if delivery.stored {
+            return self.stored < limits.retained;
+        }
+        let queued = self.queue.len() - self.stored;
+        let bytes = self.queued_bytes + delivery.message.size();
+        queued == 0 || (queued < limits.messages / share && bytes <= limits.bytes / share)
     }
 
     fn forget_expired(&mut self, now: Instant) -> u64 {
         let before = self.queue.len();
         self.queue.retain(|delivery| !delivery.message.expired(now));
-        self.queued_bytes = self.queue.iter().map(|delivery| delivery.message.size()).sum();
+        self.stored = self.queue.iter().filter(|delivery| delivery.stored).count();
+        let counted = self.queue.iter().filter(|delivery| !delivery.stored);
+        self.queued_bytes = counted.map(|delivery| delivery.message.size()).sum();
         (before - self.queue.len()) as u64
     }
 
@@ -266,7 +271,11 @@ impl Outbound {
 
     fn pop_queue(&mut self) -> Option<Delivery> {
         let delivery = self.queue.pop_front()?;
-        self.queued_bytes -= delivery.message.size();
+        if delivery.stored {
+            self.stored -= 1;
+        } else {
+            self.queued_bytes -= delivery.message.size();
+        }
         give_back(&mut self.queue);
         Some(delivery)
     }

@@ -202,6 +202,23 @@ fn another_user_cannot_take_over() {
     }
 }
 
+/// [MQTT-3.1.4-6]: nothing that stands behind a refused CONNECT is done.
+#[test]
+fn nothing_behind_a_refused_connect_is_processed() {
+    everywhere(|version, transport| {
+        let broker = Broker::start();
+        let mut subscriber = broker.connect(Client::v5("s"));
+        subscriber.subscribe("t", 0);
+        let mut refused = broker.raw(version, transport);
+        let mut bytes = Client::new(version, "c").user_name("a/b").encode();
+        Message::new("t", "not to be seen").encode(&mut bytes, version);
+        refused.send_bytes(&bytes);
+        assert_ne!(refused.expect_connack().reason, 0);
+        refused.expect_closed();
+        subscriber.expect_nothing();
+    });
+}
+
 /// Two connections that fight for an id: each in turn has it, and none is left over.
 #[test]
 fn many_take_overs_leave_one_session() {

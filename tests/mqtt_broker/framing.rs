@@ -114,6 +114,39 @@ fn control_frames_are_answered() {
     assert_eq!(client.socket.closed, Some(Some(1000)));
 }
 
+/// [MQTT-6.0.0-3], [MQTT-6.0.0-4]: `mqtt` is agreed on where it is offered, whatever else is; without it there is no
+/// WebSocket.
+#[test]
+fn the_sub_protocol_is_mqtt() {
+    use std::io::{Read, Write};
+    let broker = Broker::start();
+    let answer = |offered: &str| {
+        let address = broker.address(Transport::WebSocket);
+        let mut stream = std::net::TcpStream::connect(address).expect("the broker listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        let request = format!(
+            "GET /mqtt HTTP/1.1\r\nHost: broker\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offered}\r\n"
+        );
+        stream.write_all(request.as_bytes()).expect("open");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("an answer");
+            head.push(byte[0]);
+        }
+        String::from_utf8(head).expect("ASCII").to_lowercase()
+    };
+    for offered in ["mqtt", "mqttv3.1, mqtt", "MQTT"] {
+        let head = answer(&format!("Sec-WebSocket-Protocol: {offered}\r\n"));
+        assert!(head.starts_with("http/1.1 101 ") && head.contains("\r\nsec-websocket-protocol: mqtt\r\n"), "{head}");
+    }
+    for offered in ["Sec-WebSocket-Protocol: mqttv3.1\r\n", "Sec-WebSocket-Protocol: chat\r\n", ""] {
+        let head = answer(offered);
+        assert!(head.starts_with("http/1.1 400 ") && head.contains("\r\nsec-websocket-protocol: mqtt\r\n"), "{head}");
+    }
+}
+
 /// An orderly DISCONNECT, and a CONNECT that is refused, end a WebSocket with a close frame (RFC 6455 7.1.1).
 #[test]
 fn websockets_end_with_a_close_frame() {

@@ -181,3 +181,24 @@ fn retained_messages_are_queued_as_live_ones() {
         second.expect_silence(Duration::from_millis(50));
     }
 }
+
+/// [MQTT-3.3.1-9]: a filter brings all that it matches, more than `limits.queue_messages` too, and live messages behind
+/// that; nobody is disconnected for subscribing.
+#[test]
+fn a_filter_may_match_more_retained_messages_than_a_queue_holds() {
+    const COUNT: usize = 500;
+    let broker = Broker::start_with(|config| config.limits.queue_messages = 10);
+    let mut publisher = broker.connect(Client::v5("p"));
+    (0..COUNT).for_each(|n| drop(publisher.publish(Message::new(&format!("r/{n}"), "m").retain().qos(2))));
+    for version in VERSIONS {
+        for qos in 0..=2 {
+            let mut late = broker.connect(Client::new(version, "late").over(Transport::WebSocket));
+            late.subscribe("r/#", qos);
+            (0..5).for_each(|_| drop(publisher.publish(Message::new("r/live", "live").qos(qos))));
+            let topics: std::collections::HashSet<_> = (0..COUNT).map(|_| late.expect_message().topic).collect();
+            assert_eq!(topics.len(), COUNT);
+            assert_eq!(late.expect_payloads(5), ["live"; 5]);
+            late.expect_nothing();
+        }
+    }
+}

@@ -49,7 +49,9 @@ fn the_receive_maximum_is_that_of_the_present_connection() {
     for payload in ["a", "b", "c", "d"] {
         publisher.publish(Message::new("t", payload).qos(1));
     }
-    (0..3).for_each(|_| drop(first.expect_publish()));
+    for _ in 0..3 {
+        first.expect_publish();
+    }
     first.expect_nothing();
     first.hang_up();
     let mut second = broker.connect(client().receive_maximum(1));
@@ -112,9 +114,13 @@ fn a_3_1_1_client_may_have_many_qos_2_messages_under_way() {
     let mut bytes = Vec::new();
     (1..=500).for_each(|id| Message::new("t", "m").qos(2).id(id).encode(&mut bytes, Version::V311));
     client.send_bytes(&bytes);
-    (1..=500).for_each(|id| drop(client.expect_pubrec(id)));
+    for id in 1..=500 {
+        client.expect_pubrec(id);
+    }
     (1..=500).rev().for_each(|id| client.send_pubrel(id));
-    (1..=500).rev().for_each(|id| drop(client.expect_pubcomp(id)));
+    for id in (1..=500).rev() {
+        client.expect_pubcomp(id);
+    }
     subscriber.expect_payloads(500);
     subscriber.expect_nothing();
 }

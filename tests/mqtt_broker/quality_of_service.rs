@@ -328,7 +328,7 @@ fn payloads_may_be_empty_and_large() {
         let mut subscriber = broker.connect(Client::new(version, "s").over(transport));
         subscriber.subscribe("t", 2);
         let mut publisher = broker.connect(Client::new(version, "p").over(transport));
-        let large: Vec<u8> = (0..200 * 1024u32).map(|n| (n * 31 >> 3) as u8).collect();
+        let large: Vec<u8> = (0..200 * 1024u32).map(|n| ((n * 31) >> 3) as u8).collect();
         for qos in 0..=2 {
             for payload in [&large[..], b""] {
                 publisher.publish(Message::new("t", payload).qos(qos));

@@ -62,7 +62,9 @@ fn wildcards_bring_every_retained_message_they_match() {
     let topics = ["a", "a/b", "a/b/c", "b/b", "c", "/", "x/y/z/w"];
     let broker = Broker::start();
     let mut publisher = broker.connect(Client::v5("p"));
-    topics.iter().for_each(|topic| drop(publisher.publish(Message::new(topic, *topic).retain())));
+    for topic in topics.iter() {
+        publisher.publish(Message::new(topic, *topic).retain());
+    }
     let cases: [(&str, &[&str]); 7] = [
         ("#", &["/", "a", "a/b", "a/b/c", "b/b", "c", "x/y/z/w"]),
         ("+", &["a", "c"]),
@@ -189,12 +191,16 @@ fn a_filter_may_match_more_retained_messages_than_a_queue_holds() {
     const COUNT: usize = 500;
     let broker = Broker::start_with(|config| config.limits.queue_messages = 10);
     let mut publisher = broker.connect(Client::v5("p"));
-    (0..COUNT).for_each(|n| drop(publisher.publish(Message::new(&format!("r/{n}"), "m").retain().qos(2))));
+    for n in 0..COUNT {
+        publisher.publish(Message::new(&format!("r/{n}"), "m").retain().qos(2));
+    }
     for version in VERSIONS {
         for qos in 0..=2 {
             let mut late = broker.connect(Client::new(version, "late").over(Transport::WebSocket));
             late.subscribe("r/#", qos);
-            (0..5).for_each(|_| drop(publisher.publish(Message::new("r/live", "live").qos(qos))));
+            for _ in 0..5 {
+                publisher.publish(Message::new("r/live", "live").qos(qos));
+            }
             let topics: std::collections::HashSet<_> = (0..COUNT).map(|_| late.expect_message().topic).collect();
             assert_eq!(topics.len(), COUNT);
             assert_eq!(late.expect_payloads(5), ["live"; 5]);

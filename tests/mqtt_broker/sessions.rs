@@ -208,7 +208,9 @@ fn a_session_whose_queue_overflows_ends() {
             first.subscribe("t", 1);
             first.disconnect();
             broker.wait_for_connections(1);
-            (0..count).for_each(|_| drop(publisher.publish(Message::new("t", "m").qos(1))));
+            for _ in 0..count {
+                publisher.publish(Message::new("t", "m").qos(1));
+            }
             if count > 3 {
                 broker.wait_for_sessions(1);
             }
@@ -252,7 +254,9 @@ fn nothing_follows_a_disconnect_of_the_broker() {
         let broker = Broker::start_with(|config| config.limits.queue_messages = 100_000);
         let mut subscribers: Vec<_> =
             (0..3).map(|n| broker.connect(Client::v5(&format!("s{n}")).over(transport))).collect();
-        subscribers.iter_mut().for_each(|subscriber| drop(subscriber.subscribe("t", 0)));
+        for subscriber in subscribers.iter_mut() {
+            subscriber.subscribe("t", 0);
+        }
         let mut publisher = broker.connect(Client::v5("p"));
         let flood = std::thread::spawn(move || {
             let mut bytes = Vec::new();

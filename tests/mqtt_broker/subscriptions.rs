@@ -28,7 +28,9 @@ fn wildcards_match_levels() {
         for (filter, matched) in filters {
             let mut subscriber = broker.connect(Client::new(version, "s").over(transport));
             subscriber.subscribe(filter, 0);
-            topics.iter().for_each(|topic| drop(publisher.send_publish(Message::new(topic, *topic))));
+            for topic in topics.iter() {
+                publisher.send_publish(Message::new(topic, *topic));
+            }
             publisher.ping();
             assert_eq!(subscriber.expect_payloads(matched.len()), matched, "{filter}");
             subscriber.expect_nothing();
@@ -316,7 +318,9 @@ fn suback_comes_before_what_it_brings() {
     everywhere(|version, transport| {
         let broker = Broker::start();
         let mut publisher = broker.connect(Client::new(version, "p"));
-        (0..5).for_each(|n| drop(publisher.publish(Message::new(&format!("r/{n}"), "m").retain())));
+        for n in 0..5 {
+            publisher.publish(Message::new(&format!("r/{n}"), "m").retain());
+        }
         let stop = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -426,7 +430,9 @@ fn members_of_a_share_take_turns() {
         let mut everything = broker.connect(Client::v5("all"));
         everything.subscribe("work/#", 0);
         let mut publisher = broker.connect(Client::v5("p"));
-        (0..9).for_each(|n| drop(publisher.publish(Message::new("work/1", n.to_string()).qos(1))));
+        for n in 0..9 {
+            publisher.publish(Message::new("work/1", n.to_string()).qos(1));
+        }
         let mut seen = Vec::new();
         for member in &mut members {
             seen.extend(member.expect_payloads(3));
@@ -440,7 +446,9 @@ fn members_of_a_share_take_turns() {
         assert_eq!(members[0].unsubscribe(&["$share/g/work/+"]).first().copied().unwrap_or(0), 0);
         members.remove(1).disconnect();
         broker.wait_for_connections(4);
-        (0..4).for_each(|_| drop(publisher.publish(Message::new("work/1", "m").qos(1))));
+        for _ in 0..4 {
+            publisher.publish(Message::new("work/1", "m").qos(1));
+        }
         members[0].expect_nothing();
         members[1].expect_payloads(4);
     }
@@ -478,12 +486,16 @@ fn offline_members_of_a_share_get_what_nobody_else_can() {
         let broker = Broker::start();
         let member = |n| Client::kept(version, &format!("m{n}"));
         let mut members = [0, 1].map(|n| broker.connect(member(n)));
-        members.iter_mut().for_each(|member| drop(member.subscribe("$share/g/t", 1)));
+        for member in members.iter_mut() {
+            member.subscribe("$share/g/t", 1);
+        }
         let [first, mut second] = members;
         first.disconnect();
         broker.wait_for_connections(1);
         let mut publisher = broker.connect(Client::v5("p"));
-        (0..4).for_each(|_| drop(publisher.publish(Message::new("t", "m").qos(1))));
+        for _ in 0..4 {
+            publisher.publish(Message::new("t", "m").qos(1));
+        }
         second.expect_payloads(4);
         second.disconnect();
         broker.wait_for_connections(1);
@@ -510,7 +522,9 @@ fn members_of_a_share_have_their_own_qos() {
         member
     });
     let mut publisher = broker.connect(Client::v5("p"));
-    (0..3).for_each(|_| drop(publisher.publish(Message::new("t", "m").qos(2))));
+    for _ in 0..3 {
+        publisher.publish(Message::new("t", "m").qos(2));
+    }
     for (qos, member) in members.iter_mut().enumerate() {
         assert_eq!(usize::from(member.expect_message().qos), qos);
     }
@@ -575,7 +589,9 @@ fn nothing_is_left_of_subscriptions() {
     for version in VERSIONS {
         let mut client = broker.connect(Client::new(version, "c"));
         let filters = ["a", "a/b/c/d", "a/#", "+/+/x", "#", "$share/g/a/b/c", "$share/g/#", "$SYS/#"];
-        filters.iter().for_each(|filter| drop(client.subscribe(filter, 1)));
+        for filter in filters.iter() {
+            client.subscribe(filter, 1);
+        }
         assert_eq!(broker.running().held().subscriptions, 8);
         client.hang_up();
         broker.wait_for_sessions(0);

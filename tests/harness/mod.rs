@@ -26,7 +26,7 @@ use std::{
 pub use client::{Client, Will};
 pub use connection::{Connection, options};
 pub use packets::{Ack, ConnAck, Disconnect, Message, Received, SubAck};
-pub use socket::{Socket, Transport};
+pub use socket::{Progress, Socket, Transport};
 pub use wigwag::{
     Config, Running, Server,
     wire::{

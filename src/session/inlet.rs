@@ -3,6 +3,9 @@
 //! A connection owns no read buffer. Bytes are read into a buffer of the thread and handled there; only an incomplete
 //! packet is kept, in memory that grows by the bytes that came and never by a length that was announced.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     cell::RefCell,
     io,
@@ -19,17 +22,22 @@ use crate::wire::{
 pub const NORMAL_CLOSE: u16 = 1000;
 /// Bytes read at once, and about the most that is handled before other connections of the thread have their turn.
 const BUFFER: usize = 64 * 1024;
-/// An incomplete packet up to here is moved to the front of the thread's buffer, a longer one is read on in place.
+/// An incomplete packet up to here is moved in front of what comes, a longer one has it appended.
 const MOVED: usize = BUFFER / 2;
 
 /// See the module.
 pub struct Inlet {
     half: ReadHalf,
-    frames: Option<Box<Deframer>>,
+    frames: Option<Box<Frames>>,
     /// MQTT bytes of a packet that is not complete.
     tail: Vec<u8>,
-    /// How the frames ended behind a packet after which reading stopped.
-    ended: Option<FrameEnd>,
+}
+
+/// The WebSocket around the packets.
+struct Frames {
+    deframer: Deframer,
+    /// How the frames ended, behind packets that are still to be handled.
+    end: Option<FrameEnd>,
 }
 
 /// Bounds of what is read.
@@ -103,7 +111,8 @@ pub trait Handler {
 
 impl Inlet {
     pub fn new(half: ReadHalf, websocket: bool) -> Self {
-        Self { half, frames: websocket.then(|| Box::new(Deframer::new(Role::Server))), tail: Vec::new(), ended: None }
+        let frames = || Box::new(Frames { deframer: Deframer::new(Role::Server), end: None });
+        Self { half, frames: websocket.then(frames), tail: Vec::new() }
     }
 
     /// Reads once and hands every complete packet to `handler`.
@@ -114,47 +123,36 @@ impl Inlet {
         handler: &mut impl Handler,
     ) -> Poll<Result<Read, ReadError>> {
         thread_local!(static SHARED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
-        if self.tail.len() > MOVED {
-            return self.poll_read_on(cx, limits, handler);
-        }
         SHARED.with_borrow_mut(|buffer| {
             buffer.resize(BUFFER, 0);
             let kept = self.tail.len();
-            let read = match self.half.poll_read(cx, &mut buffer[kept..]) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(ReadError::Io(error))),
-                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Read::End)),
-                Poll::Ready(Ok(read)) => read,
+            let moved = kept <= MOVED;
+            let read = match std::task::ready!(self.half.poll_read(cx, &mut buffer[if moved { kept } else { 0 }..])) {
+                Err(error) => return Poll::Ready(Err(ReadError::Io(error))),
+                Ok(0) => return Poll::Ready(Ok(Read::End)),
+                Ok(read) => read,
             };
-            buffer[..kept].copy_from_slice(&self.tail);
-            let result = self.handle(&mut buffer[..kept + read], kept, limits, handler);
-            if let Ok(left) = &result {
-                keep(&mut self.tail, &buffer[left.clone()]);
+            if moved {
+                buffer[..kept].copy_from_slice(&self.tail);
+                let left = self.handle(&mut buffer[..kept + read], kept, limits, handler)?;
+                keep(&mut self.tail, &buffer[left]);
+            } else {
+                self.handle_behind_tail(&buffer[..read], limits, handler)?;
             }
-            Poll::Ready(result.map(|_| Read::More))
+            Poll::Ready(Ok(Read::More))
         })
     }
 
-    /// The same for a long incomplete packet, in its own memory.
-    fn poll_read_on(
+    /// Handles what has come behind a long incomplete packet, in that one's memory.
+    fn handle_behind_tail(
         &mut self,
-        cx: &mut Context<'_>,
+        read: &[u8],
         limits: InletLimits,
         handler: &mut impl Handler,
-    ) -> Poll<Result<Read, ReadError>> {
+    ) -> Result<(), ReadError> {
         let mut buffer = std::mem::take(&mut self.tail);
         let kept = buffer.len();
-        buffer.resize(kept + BUFFER, 0);
-        let polled = self.half.poll_read(cx, &mut buffer[kept..]);
-        let read = match &polled {
-            Poll::Ready(Ok(read)) => *read,
-            _ => 0,
-        };
-        buffer.truncate(kept + read);
-        if read == 0 {
-            self.tail = buffer;
-            return polled.map(|result| result.map(|_| Read::End).map_err(ReadError::Io));
-        }
+        buffer.extend_from_slice(read);
         let left = self.handle(&mut buffer, kept, limits, handler)?;
         if left.start == 0 {
             buffer.truncate(left.end);
@@ -162,7 +160,7 @@ impl Inlet {
         } else {
             keep(&mut self.tail, &buffer[left]);
         }
-        Poll::Ready(Ok(Read::More))
+        Ok(())
     }
 
     /// Bytes that were read by somebody else before this connection was one: those behind an HTTP upgrade.
@@ -200,29 +198,10 @@ impl Inlet {
         limits: InletLimits,
         handler: &mut impl Handler,
     ) -> Result<std::ops::Range<usize>, ReadError> {
-        let mut end = buffer.len();
-        let mut ended = self.ended.take();
-        if let Some(frames) = &mut self.frames {
-            let mut raw = kept;
-            let mut payload_end = kept;
-            while ended.is_none() {
-                let progress = frames.deframe(buffer, raw, end, payload_end, &limits.frames);
-                (raw, payload_end) = (progress.start, progress.write);
-                match progress.event {
-                    None => break,
-                    Some(Event::Ping(payload)) => handler.ping(&payload),
-                    Some(Event::Pong) => {}
-                    Some(Event::Close(code)) => {
-                        // The answer repeats the code; a close without one is answered by a plain goodbye (5.5.1).
-                        ended = Some(FrameEnd { code: code.unwrap_or(NORMAL_CLOSE), what: "" });
-                    }
-                    Some(Event::Failed(error)) => {
-                        ended = Some(FrameEnd { code: error.code, what: error.what });
-                    }
-                }
-            }
-            end = payload_end;
-        }
+        let end = match &mut self.frames {
+            Some(frames) => frames.take_off(buffer, kept, &limits.frames, handler),
+            None => buffer.len(),
+        };
         let mut start = 0;
         while start < end {
             let bytes = &buffer[start..end];
@@ -232,7 +211,6 @@ impl Inlet {
                     start += length;
                     if let Err(stop) = handler.packet(packet, &bytes[..length]) {
                         keep(&mut self.tail, &buffer[start..end]);
-                        self.ended = ended;
                         return Err(ReadError::Handled(stop));
                     }
                 }
@@ -242,19 +220,38 @@ impl Inlet {
                 }
             }
         }
-        ended.map_or(Ok(start..end), |end| Err(ReadError::Frame(end)))
+        match self.frames.as_ref().and_then(|frames| frames.end) {
+            Some(end) => Err(ReadError::Frame(end)),
+            None => Ok(start..end),
+        }
+    }
+}
+
+impl Frames {
+    /// Turns the frames behind `kept` bytes into their payload, in place. Returns where that ends.
+    fn take_off(&mut self, buffer: &mut [u8], kept: usize, limits: &ws::Limits, handler: &mut impl Handler) -> usize {
+        let (mut raw, mut payload_end) = (kept, kept);
+        while self.end.is_none() {
+            let progress = self.deframer.deframe(buffer, raw, buffer.len(), payload_end, limits);
+            (raw, payload_end) = (progress.start, progress.write);
+            match progress.event {
+                None => break,
+                Some(Event::Ping(payload)) => handler.ping(&payload),
+                Some(Event::Pong) => {}
+                // The answer repeats the code; a close without one is answered by a plain goodbye (5.5.1).
+                Some(Event::Close(code)) => {
+                    self.end = Some(FrameEnd { code: code.unwrap_or(NORMAL_CLOSE), what: "" });
+                }
+                Some(Event::Failed(error)) => self.end = Some(FrameEnd { code: error.code, what: error.what }),
+            }
+        }
+        payload_end
     }
 }
 
 /// Keeps `bytes` in exactly as much memory as they need.
 fn keep(tail: &mut Vec<u8>, bytes: &[u8]) {
-    if bytes.is_empty() {
-        *tail = Vec::new();
-    } else {
-        tail.clear();
-        tail.reserve_exact(bytes.len());
-        tail.extend_from_slice(bytes);
-    }
+    *tail = bytes.to_vec();
 }
 
 /// The reason that an error of the codec gives to a 5.0 client.

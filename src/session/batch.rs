@@ -3,6 +3,9 @@
 //! Headers and small payloads are written into one buffer of the thread, larger payloads are referred to where they
 //! lie, and over WebSocket the whole batch is one binary frame, since packets may share a frame [MQTT-6.0.0-2].
 
+#[cfg(test)]
+mod tests;
+
 use std::{io::IoSlice, ops::Range, sync::Arc};
 
 use crate::{hub::Message, wire::ws::FrameHeader};

@@ -2,6 +2,9 @@
 //!
 //! Pure: packets in, steps out. What survives the connection (QoS 2 identifiers) lies in the session's state.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::HashMap, num::NonZeroU16};
 
 use super::Close;

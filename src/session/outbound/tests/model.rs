@@ -20,6 +20,7 @@ enum Event {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "the packets' own names")]
 enum Answer {
     PubAck(NonZeroU16),
     PubRec(NonZeroU16),

@@ -82,3 +82,25 @@ fn the_client_inside_may_share() {
         broker.block_on(inside.recv()).expect("a message");
     }
 }
+
+/// It hears what a large room hears, though it comes last in it.
+#[test]
+fn the_client_inside_hears_a_large_room() {
+    let broker = Broker::start();
+    let mut members: Vec<_> = (0..100)
+        .map(|n| {
+            let mut member = broker.connect(Client::v5(&format!("m{n}")));
+            member.subscribe("t", 0);
+            member
+        })
+        .collect();
+    let mut inside = broker.running().client("host").expect("a name");
+    inside.subscribe("t", QoS::AtMostOnce).expect("allowed");
+    broker.block_on(async {
+        let heard = tokio::spawn(async move { inside.recv().await.map(|received| received.payload().to_vec()) });
+        tokio::task::yield_now().await; // so that it waits
+        members[0].publish(Message::new("t", "hello"));
+        assert_eq!(heard.await.expect("no panic"), Some(b"hello".to_vec()));
+    });
+    members.iter_mut().for_each(|member| assert_eq!(member.expect_message().text(), "hello"));
+}

@@ -63,6 +63,7 @@ impl Client {
             clean_start: true,
             expiry: 0,
             attachment: Attachment::Local(None),
+            greeting: &|_| Vec::new(),
             will: None,
         };
         match hub.connect(request, Instant::now()) {

@@ -278,7 +278,7 @@ fn out_of_file_descriptors_it_serves_who_is_there_and_accepts_again() {
 fn metrics(http: SocketAddr) -> String {
     let mut stream = TcpStream::connect(http).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("it reads");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("it reads");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("an answer");
     text

@@ -285,7 +285,7 @@ fn who_is_no_client_by_the_deadline_is_closed() {
     let broker = Broker::start_with(|config| config.limits.connect_timeout = Duration::from_millis(600));
     let mut connect = Vec::new();
     connect.extend_from_slice(&Client::v5("slow, with an id that takes a second to send").encode());
-    let request = format!("GET /mqtt HTTP/1.1\r\nHost: x\r\nX-Filler: {}\r\n", "x".repeat(200));
+    let request = format!("GET /mqtt HTTP/1.1\r\nHost: localhost\r\nX-Filler: {}\r\n", "x".repeat(200));
     let mqtt = broker.address(Transport::Tcp);
     let http = broker.address(Transport::WebSocket);
     let connected = |address| TcpStream::connect(address).expect("it listens");
@@ -341,7 +341,7 @@ fn answer(broker: &Broker, request: &str) -> String {
 #[test]
 fn the_head_of_a_request_is_bounded() {
     let broker = Broker::start_with(|config| config.limits.http_header = 4096);
-    let with = |headers: &str| answer(&broker, &format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{headers}\r\n"));
+    let with = |headers: &str| answer(&broker, &format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"));
     let status = |answer: &str| answer.get(9..12).unwrap_or("none").to_owned();
     assert_eq!(status(&with("")), "200");
     assert_eq!(status(&with(&format!("Origin: {}\r\n", "x".repeat(3000)))), "200");
@@ -352,7 +352,7 @@ fn the_head_of_a_request_is_bounded() {
     ] {
         assert_eq!(status(&with(&headers)), "431", "{what}");
     }
-    let long = answer(&broker, &format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(70_000)));
+    let long = answer(&broker, &format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(70_000)));
     assert!(["414", "431"].contains(&status(&long).as_str()), "{long}");
     broker.connect(Client::v5("healthy").over(Transport::WebSocket)).ping();
 }

@@ -21,7 +21,7 @@ const PROTOCOL: &str = "Sec-WebSocket-Protocol: mqtt";
 fn handshake(broker: &Broker, line: &str, headers: &[&str]) -> (u16, String, String) {
     let mut stream = TcpStream::connect(broker.address(Transport::WebSocket)).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
-    let request = format!("{line} HTTP/1.1\r\nHost: x\r\n{}\r\n\r\n", headers.join("\r\n"));
+    let request = format!("{line} HTTP/1.1\r\nHost: localhost\r\n{}\r\n\r\n", headers.join("\r\n"));
     stream.write_all(request.as_bytes()).expect("it reads");
     let mut head = String::new();
     let mut byte = [0];
@@ -95,7 +95,7 @@ fn connect_behind_the_handshake_in_one_segment() {
     let broker = Broker::start();
     let mut stream = TcpStream::connect(broker.address(Transport::WebSocket)).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
-    let head = ["GET /mqtt HTTP/1.1\r\nHost: x", UPGRADE, CONNECTION, KEY, VERSION, PROTOCOL].join("\r\n");
+    let head = ["GET /mqtt HTTP/1.1\r\nHost: localhost", UPGRADE, CONNECTION, KEY, VERSION, PROTOCOL].join("\r\n");
     let mut bytes = format!("{head}\r\n\r\n").into_bytes();
     bytes.extend(frame(true, Opcode::Ping, b"first"));
     bytes.extend(frame(true, Opcode::Binary, &Client::v311("eager").encode()));

@@ -57,6 +57,8 @@ pub struct Connect<'a> {
     pub expiry: u32,
     pub attachment: Attachment,
     pub will: Option<Will>,
+    /// Makes the CONNACK, given whether a session was present: it is there before anybody else can write.
+    pub greeting: &'a dyn Fn(bool) -> Vec<u8>,
 }
 
 /// A connection that has its session.
@@ -147,7 +149,7 @@ impl Hub {
             let ends = connect.clean_start || state.ended || state.expiry == 0;
             will = self.take_over(&mut state, ends);
             if !ends {
-                let epoch = self.attach(session, &mut state, connect, now);
+                let epoch = self.attach(session, &mut state, connect, true, now);
                 drop(state);
                 drop(sessions);
                 self.send_will(will, now);
@@ -156,7 +158,7 @@ impl Hub {
             state.ended = true;
         }
         let session = Arc::new(Session::new(self.new_subscriber(), connect.client_id, &connect.identity.user));
-        let epoch = self.attach(&session, &mut session.lock(), connect, now);
+        let epoch = self.attach(&session, &mut session.lock(), connect, false, now);
         if sessions.insert(session.client_id.clone(), Arc::clone(&session)).is_none() {
             self.registry.sessions.fetch_add(1, Ordering::Relaxed);
         }
@@ -168,9 +170,12 @@ impl Hub {
         Ok(Connected { session, epoch, present: false })
     }
 
-    fn attach(&self, session: &Session, state: &mut State, connect: Connect<'_>, now: Instant) -> u32 {
+    fn attach(&self, session: &Session, state: &mut State, connect: Connect<'_>, present: bool, now: Instant) -> u32 {
         self.stop_waiting(state);
         state.attachment = connect.attachment;
+        if let Some(link) = state.link() {
+            link.control = (connect.greeting)(present);
+        }
         state.expiry = connect.expiry;
         state.will = connect.will.map(Box::new);
         state.outbound.reconnect();

@@ -316,8 +316,13 @@ impl Opening<'_> {
         };
         let keep_alive = self.keep_alive(connect);
         let mut link = Link::new(terms, self.websocket, write, Waker::noop().clone());
-        link.corked = true; // until the CONNACK is there
         link.silence = (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500));
+        let greeting = |present| {
+            let mut connack = Vec::new();
+            let answer = self.connack(connect, present, client_id, expiry, keep_alive);
+            encode(&mut connack, connect.version, &Packet::ConnAck(answer));
+            connack
+        };
         let request = hub::Connect {
             client_id,
             identity: &identity,
@@ -325,18 +330,12 @@ impl Opening<'_> {
             expiry,
             attachment: Attachment::Link(Box::new(link)),
             will,
+            greeting: &greeting,
         };
         let connected = edge.hub.connect(request, now).map_err(|(refusal, attachment)| match attachment {
             Attachment::Link(link) => (refusal, link.stream),
             Attachment::None | Attachment::Local(_) => unreachable!("a link was handed in"),
         })?;
-        let mut connack = Vec::new();
-        let answer = self.connack(connect, &connected, client_id, expiry, keep_alive);
-        encode(&mut connack, connect.version, &Packet::ConnAck(answer));
-        connected.session.with_link(connected.epoch, |link| {
-            link.control.extend_from_slice(&connack);
-            link.corked = false;
-        });
         edge.hub.flush(&connected.session, None, now);
         edge.hub.watch_silence(&connected.session, connected.epoch, now);
         edge.hub.metrics.connects.increment(1);
@@ -356,7 +355,7 @@ impl Opening<'_> {
     fn connack<'c>(
         &self,
         connect: &mqtt::Connect<'_>,
-        connected: &Connected,
+        present: bool,
         client_id: &'c str,
         expiry: u32,
         keep_alive: u16,
@@ -364,7 +363,7 @@ impl Opening<'_> {
         let limits = &self.edge.limits;
         let differs = |given, asked| (given != asked).then_some(given);
         ConnAck {
-            session_present: connected.present,
+            session_present: present,
             reason: ReasonCode::SUCCESS,
             properties: ConnAckProperties {
                 session_expiry: differs(expiry, connect.properties.session_expiry),

@@ -50,7 +50,7 @@ fn an_alias_stands_for_the_topic_that_last_came_with_it() {
 #[test]
 fn an_alias_beyond_the_maximum_or_never_set_ends_the_connection() {
     refused(&mut inbound(), publish("a", 3), ReasonCode::TOPIC_ALIAS_INVALID);
-    refused(&mut inbound(), publish("", 1), ReasonCode::TOPIC_ALIAS_INVALID);
+    refused(&mut inbound(), publish("", 1), ReasonCode::PROTOCOL_ERROR);
     let mut without = Inbound::new(Version::V5, 0, 3, 0);
     refused(&mut without, publish("a", 1), ReasonCode::TOPIC_ALIAS_INVALID);
     assert!(without.aliases.is_none());

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::Hub;
-use crate::session::{Delivery, Queued, Session, State};
+use crate::session::{Delivery, Link, Queued, Session, State};
 
 /// Sockets written to by the thread that published; beyond it the receivers' own tasks do it, so that one large room
 /// does not hold up everybody else on this worker.
@@ -68,10 +68,10 @@ impl Dirty {
             if own.is_some_and(|own| Arc::ptr_eq(own, &session)) {
                 continue;
             }
-            if index < WRITTEN_AT_ONCE {
+            // A client in this process has no task of ours that would see to it.
+            let written_by_its_task = |link: &mut Link| link.waker.wake_by_ref();
+            if index < WRITTEN_AT_ONCE || session.lock().link().map(written_by_its_task).is_none() {
                 hub.flush(&session, None, now);
-            } else {
-                session.lock().leave_writing_to_its_task();
             }
         }
         if self.sessions.capacity() > 4096 {

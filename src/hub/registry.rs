@@ -107,6 +107,12 @@ impl Registry {
         self.sessions.load(Ordering::Relaxed)
     }
 
+    /// Those that wait without a connection.
+    #[cfg(test)]
+    pub fn kept(&self) -> usize {
+        self.kept.load(Ordering::Relaxed)
+    }
+
     fn shard(&self, client_id: &str) -> &Mutex<Sessions> {
         &self.shards[self.hasher.hash_one(client_id) as usize % SHARDS]
     }
@@ -290,9 +296,8 @@ impl Hub {
     /// session when it comes back.
     pub(super) fn overflow(&self, session: &Arc<Session>) {
         self.metrics.sessions_overflowed.increment(1);
-        let mut state = session.lock();
-        if state.connected() {
-            state.close(QUEUE_FULL);
+        if session.lock().connected() {
+            session.close(QUEUE_FULL);
         } else {
             self.clock.at(Instant::now(), Due::Expiry(Arc::downgrade(session), session.epoch()));
         }
@@ -332,14 +337,14 @@ impl Hub {
     pub fn drain_all(&self, close: Close) {
         self.registry.closed.store(true, Ordering::SeqCst);
         for session in self.registry.all() {
-            session.lock().drain(close);
+            session.drain(close);
         }
     }
 
     /// Asks every connection to end.
     pub fn close_all(&self, close: Close) {
         for session in self.registry.all() {
-            session.lock().close(close);
+            session.close(close);
         }
     }
 }

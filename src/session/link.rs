@@ -1,5 +1,8 @@
 //! The sending side of one connection: what its peer agreed to in CONNECT, and the bytes that it has not taken yet.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
     io::IoSlice,
@@ -66,6 +69,8 @@ pub struct Link {
     pub silence_watch: Option<TimerKey>,
     /// While set, only the connection's own task writes: a SUBACK is to precede what it brings.
     pub corked: bool,
+    /// The socket has failed: nothing more is written.
+    pub failed: bool,
     /// Why the connection is to end; its task acts on it.
     pub close: Option<Close>,
     /// It ends when the client has taken what waits for it, and not before.
@@ -100,6 +105,7 @@ impl Link {
             silence: None,
             silence_watch: None,
             corked: false,
+            failed: false,
             close: None,
             draining: false,
             finished: false,
@@ -109,7 +115,7 @@ impl Link {
 
     /// Bytes that wait for the socket.
     pub fn waiting(&self) -> usize {
-        self.unsent.len() + self.control.len() + usize::from(self.stream.unflushed())
+        self.unsent.len() + self.control.len() + usize::from(self.stream.unflushed() && !self.failed)
     }
 
     /// Asks the connection's task to end it; the first reason stands.
@@ -197,6 +203,14 @@ impl Link {
             let _ = self.stream.write(&[IoSlice::new(&bytes)], &self.waker);
         }
         self.stream.shutdown(&self.waker);
+        self.waker.wake_by_ref();
+    }
+
+    /// Forgets what the socket will not take any more, and has the connection's task look what became of it.
+    pub fn fail(&mut self) {
+        self.failed = true;
+        self.unsent = Vec::new();
+        self.control = Vec::new();
         self.waker.wake_by_ref();
     }
 

@@ -20,6 +20,7 @@ pub(crate) mod testing;
 use std::{
     cell::RefCell,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    task::Waker,
     time::Instant,
 };
 
@@ -82,11 +83,35 @@ impl Session {
     /// that wait for this client, as far as its socket takes them.
     pub fn flush(&self, control: Option<(u32, &[u8])>, now: Instant) -> Flushed {
         thread_local!(static BATCH: RefCell<batch::Batch> = RefCell::default());
-        BATCH.with_borrow_mut(|batch| {
+        let (flushed, local) = BATCH.with_borrow_mut(|batch| {
             let mut state = self.lock();
             let control = control.filter(|(epoch, _)| *epoch == self.epoch()).map_or(&[][..], |(_, bytes)| bytes);
-            state.flush(batch, control, now)
-        })
+            (state.flush(batch, control, now), state.take_local_waker())
+        });
+        local.into_iter().for_each(Waker::wake);
+        flushed
+    }
+
+    /// Asks the present connection to end; without one, nothing.
+    pub fn close(&self, close: Close) {
+        self.end(|link| link.close(close));
+    }
+
+    /// Asks the present connection to end when it has sent what waits.
+    pub fn drain(&self, close: Close) {
+        self.end(|link| link.drain(close));
+    }
+
+    fn end(&self, ask: impl FnOnce(&mut Link)) {
+        let mut state = self.lock();
+        match &mut state.attachment {
+            Attachment::Link(link) => ask(link),
+            Attachment::Local(_) => state.ended = true,
+            Attachment::None => {}
+        }
+        let local = state.take_local_waker();
+        drop(state);
+        local.into_iter().for_each(Waker::wake);
     }
 
     /// Gives the link of the connection of `epoch` to `change`, if that is still the session's connection.

@@ -1,9 +1,12 @@
 //! What a session holds, behind its lock.
 
+#[cfg(test)]
+mod tests;
+
 use std::{num::NonZeroU32, task::Waker, time::Instant};
 
 use super::{
-    Close, Link,
+    Link,
     batch::Batch,
     inbound::Unreleased,
     outbound::{Outbound, Transmit},
@@ -95,39 +98,11 @@ impl State {
         !matches!(self.attachment, Attachment::None)
     }
 
-    /// Asks the present connection to end; without one, nothing.
-    pub fn close(&mut self, close: Close) {
+    /// The waker of a client in this process, to be woken when the lock is released: it is somebody else's code.
+    pub fn take_local_waker(&mut self) -> Option<Waker> {
         match &mut self.attachment {
-            Attachment::Link(link) => link.close(close),
-            _ => self.end_local(),
-        }
-    }
-
-    /// Asks the present connection to end when it has sent what waits.
-    pub fn drain(&mut self, close: Close) {
-        match &mut self.attachment {
-            Attachment::Link(link) => link.drain(close),
-            _ => self.end_local(),
-        }
-    }
-
-    /// A client in this process takes what waits, and then finds the end.
-    fn end_local(&mut self) {
-        if let Attachment::Local(waker) = &mut self.attachment {
-            self.ended = true;
-            waker.take().into_iter().for_each(Waker::wake);
-        }
-    }
-
-    /// Tells who reads for this session that messages wait, instead of writing them here.
-    pub fn leave_writing_to_its_task(&mut self) {
-        match &mut self.attachment {
-            Attachment::Link(link) => link.waker.wake_by_ref(),
-            Attachment::Local(waker) => {
-                self.dirty = false;
-                waker.take().into_iter().for_each(Waker::wake);
-            }
-            Attachment::None => {}
+            Attachment::Local(waker) => waker.take(),
+            _ => None,
         }
     }
 
@@ -136,20 +111,35 @@ impl State {
         self.subscriptions.binary_search_by(|kept| (*kept.filter).cmp(filter))
     }
 
+    /// Forgets a subscription. Says whether there was one.
+    pub fn forget(&mut self, filter: &str) -> bool {
+        let Ok(position) = self.find(filter) else { return false };
+        self.subscriptions.remove(position);
+        if self.subscriptions.len() < self.subscriptions.capacity() / 4 {
+            self.subscriptions.shrink_to_fit();
+        }
+        true
+    }
+
     /// Writes what waits, as far as the socket takes it. A socket that fails is left to the connection's task, which
-    /// reads the same failure.
+    /// reads what the client said before (a DISCONNECT, say) and then the same failure; should it not, a socket that
+    /// has failed counts as one that takes no bytes.
     pub(super) fn flush(&mut self, batch: &mut Batch, control: &[u8], now: Instant) -> Flushed {
         let mut flushed = Flushed::default();
         self.dirty = false;
         let Self { attachment, outbound, .. } = self;
         match attachment {
-            Attachment::None => {}
-            Attachment::Local(waker) => waker.take().into_iter().for_each(Waker::wake),
+            Attachment::None | Attachment::Local(_) => {}
+            Attachment::Link(link) if link.failed => {}
             Attachment::Link(link) if link.corked => link.control.extend_from_slice(control),
             Attachment::Link(link) => {
-                if flush_link(link, outbound, batch, control, now, &mut flushed).is_err() {
-                    link.unsent = Vec::new();
-                    link.waker.wake_by_ref();
+                let written = flush_link(link, outbound, batch, control, now, &mut flushed);
+                if written.is_err() {
+                    link.fail();
+                }
+                if !matches!(written, Ok(true)) {
+                    link.blocked_since.get_or_insert(now);
+                    flushed.newly_blocked = !std::mem::replace(&mut link.watched, true);
                 }
             }
         }
@@ -157,6 +147,7 @@ impl State {
     }
 }
 
+/// Says whether everything has gone.
 fn flush_link(
     link: &mut Link,
     outbound: &mut Outbound,
@@ -164,13 +155,11 @@ fn flush_link(
     mut control: &[u8],
     now: Instant,
     flushed: &mut Flushed,
-) -> std::io::Result<()> {
+) -> std::io::Result<bool> {
     loop {
         if !push_unsent(link)? {
             link.control.extend_from_slice(control);
-            link.blocked_since.get_or_insert(now);
-            flushed.newly_blocked = !std::mem::replace(&mut link.watched, true);
-            return Ok(());
+            return Ok(false);
         }
         link.blocked_since = None;
         batch.start(link.websocket);
@@ -181,7 +170,7 @@ fn flush_link(
             put(link, outbound, batch, next, now, flushed);
         }
         if batch.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         batch.seal();
         let Link { stream, waker, unsent, .. } = link;

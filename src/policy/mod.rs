@@ -114,7 +114,7 @@ impl Policy {
             Some((group, filter)) => (Some(group), filter),
             None => (None, asked),
         };
-        if self.exceeds(filter) {
+        if self.exceeds(filter) || group.is_some_and(|group| group.len() > self.topics.bytes) {
             return Err(FILTER_TOO_LONG);
         }
         Ok(SubscribePermit::new(asked, group, filter, options))

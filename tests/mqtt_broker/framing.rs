@@ -87,6 +87,23 @@ fn text_frames_are_refused() {
     assert_eq!(late.socket.closed, Some(Some(1003)));
 }
 
+/// RFC 6455 7.4.1: a frame larger than `limits.frame` ends the connection with 1009, when its length is read.
+#[test]
+fn frames_are_bounded() {
+    let broker = Broker::start_with(|config| {
+        config.limits.frame = 1024;
+        config.limits.packet = 1024;
+    });
+    let mut client = broker.connect(Client::v5("c").over(Transport::WebSocket));
+    client.send_bytes(&[0xC0, 0].repeat(512));
+    for _ in 0..512 {
+        client.expect_pingresp();
+    }
+    client.socket.send_raw(&[0x82, 0xFE, 0x04, 0x01, 0, 0, 0, 0]);
+    client.expect_closed();
+    assert_eq!(client.socket.closed, Some(Some(1009)));
+}
+
 /// RFC 6455 5.1: a frame of a client without a mask ends the connection.
 #[test]
 fn unmasked_frames_are_refused() {

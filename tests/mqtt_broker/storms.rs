@@ -118,22 +118,26 @@ fn qos_2_is_exactly_once_across_broken_connections() {
     }
 }
 
-/// [MQTT-3.1.4-3]: however many want one client id at once, one has it, and nothing is left of the others.
+/// [MQTT-3.1.4-3]: however many want one client id at once, one has it, and nothing is left of the others but their
+/// wills, each of them once [MQTT-3.1.2-8].
 #[test]
-fn concurrent_take_overs_leave_one_session() {
+fn concurrent_take_overs_leave_one_session_and_every_will() {
+    const CONNECTS: usize = 25;
     let broker = Broker::start();
+    let mut watcher = broker.connect(Client::v5("watcher"));
+    watcher.subscribe("will", 1);
     std::thread::scope(|scope| {
         for thread in 0..6u64 {
             let broker = &broker;
             scope.spawn(move || {
                 let mut dice = Dice(thread);
-                for _ in 0..25 {
+                for round in 0..CONNECTS {
                     let client = Client::new(VERSIONS[dice.below(2) as usize], "c")
                         .user_name("u")
                         .over(TRANSPORTS[dice.below(2) as usize])
                         .clean(dice.below(2) == 0)
                         .expiry(60)
-                        .will(Message::new("will", "w"));
+                        .will(Message::new("will", format!("{thread}-{round}")).qos(1));
                     let (mut connection, connack) = broker.connect_or_not(client);
                     assert_eq!(connack.reason, 0);
                     // Whether these are answered depends on who else came.
@@ -144,6 +148,13 @@ fn concurrent_take_overs_leave_one_session() {
             });
         }
     });
+    broker.wait_for_connections(1);
+    let mut wills = watcher.expect_payloads(6 * CONNECTS);
+    wills.sort();
+    wills.dedup();
+    assert_eq!(wills.len(), 6 * CONNECTS);
+    watcher.expect_nothing();
+    watcher.disconnect();
     broker.wait_for_connections(0);
     assert!(broker.running().held().sessions <= 1);
     let last = broker.connect(Client::v5("c").user_name("u"));
@@ -151,6 +162,73 @@ fn concurrent_take_overs_leave_one_session() {
     broker.wait_for_sessions(0);
     assert_eq!(broker.running().held(), Default::default());
     assert!(broker.running().metrics().contains("wigwag_connection_panics_total 0"));
+}
+
+/// 4.8.2: while members of a share come and go, each message goes to exactly one of them.
+#[test]
+fn a_share_whose_members_come_and_go_loses_and_doubles_nothing() {
+    const COUNT: usize = 1500;
+    let broker = Broker::start();
+    let publishing = std::sync::atomic::AtomicBool::new(true);
+    let mut publisher = broker.connect(Client::v5("p"));
+    let mut steady = broker.connect(Client::v5("steady"));
+    steady.subscribe("$share/g/work/#", 1);
+    let mut heard = std::thread::scope(|scope| {
+        let fickle: Vec<_> = (0..2)
+            .map(|n| {
+                let (broker, publishing) = (&broker, &publishing);
+                scope.spawn(move || {
+                    let mut member = broker.connect(Client::new(VERSIONS[n], &format!("m{n}")).over(TRANSPORTS[n]));
+                    while publishing.load(std::sync::atomic::Ordering::Relaxed) {
+                        member.subscribe("$share/g/work/#", 1);
+                        member.ping();
+                        member.unsubscribe(&["$share/g/work/#"]);
+                    }
+                    all_that_came(&mut member)
+                })
+            })
+            .collect();
+        let steady = scope.spawn(|| {
+            let mut payloads = Vec::new();
+            while publishing.load(std::sync::atomic::Ordering::Relaxed) {
+                payloads.append(&mut all_that_came(&mut steady));
+            }
+            payloads.append(&mut all_that_came(&mut steady));
+            payloads
+        });
+        for number in 0..COUNT {
+            publisher.publish(Message::new("work/1", number.to_string()).qos(1));
+        }
+        publishing.store(false, std::sync::atomic::Ordering::Relaxed);
+        let mut heard = steady.join().expect("no panic");
+        fickle.into_iter().for_each(|member| heard.extend(member.join().expect("no panic")));
+        heard
+    });
+    heard.sort_by_key(|number| number.parse::<usize>().expect("a number"));
+    assert_eq!(heard, (0..COUNT).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+/// Takes messages until two pings find none on the way: one may overtake what its own acknowledgements let go.
+fn all_that_came(connection: &mut Connection) -> Vec<String> {
+    let mut payloads = Vec::new();
+    let mut quiet = 0;
+    while quiet < 2 {
+        quiet += 1;
+        connection.send(&Packet::PingReq);
+        loop {
+            let received = connection.receive();
+            match received.packet() {
+                Packet::Publish(publish) => {
+                    quiet = 0;
+                    payloads.push(String::from_utf8(publish.payload.into()).expect("text"));
+                    connection.send_puback(publish.packet_id.expect("QoS 1").get());
+                }
+                Packet::PingResp => break,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    payloads
 }
 
 /// [MQTT-3.3.5-1]: everybody who is subscribed gets everything, in order, also where there are many.

@@ -312,6 +312,22 @@ fn each_filter_has_its_code_in_the_suback() {
     }
 }
 
+/// `limits.topic_length`: of a filter, and of a share's name, which is kept as long as the filter is.
+#[test]
+fn filters_are_bounded() {
+    let broker = Broker::start_with(|config| config.limits.topic_length = 20);
+    let mut client = broker.connect(Client::v5("c"));
+    for (filter, code) in [
+        ("x".repeat(20), 0),
+        ("x".repeat(21), 0x8F),
+        (format!("$share/{}/{}", "g".repeat(20), "x".repeat(20)), 0),
+        (format!("$share/g/{}", "x".repeat(21)), 0x8F),
+        (format!("$share/{}/x", "g".repeat(21)), 0x8F),
+    ] {
+        assert_eq!(client.subscribe(&filter, 0), code, "{filter}");
+    }
+}
+
 /// The SUBACK comes before the retained messages that the subscription brings, and before live ones.
 #[test]
 fn suback_comes_before_what_it_brings() {

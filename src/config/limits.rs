@@ -32,12 +32,13 @@ pub struct Limits {
     pub topic_length: usize,
     /// User properties of one MQTT 5.0 packet. 0 to 10000; 0 = none is accepted.
     pub user_properties: usize,
-    /// QoS 1 and 2 messages a client may have unacknowledged (announced as Receive Maximum), and at most that many are
-    /// sent to it unacknowledged. 1 to 65535.
+    /// QoS 1 and 2 messages an MQTT 5.0 client may have unacknowledged (announced as Receive Maximum), and at most that
+    /// many are sent to any client unacknowledged. 1 to 65535.
     pub inflight: u16,
     /// Topic aliases of one MQTT 5.0 connection, in each direction. 0 to 65535; 0 = off.
     pub topic_aliases: u16,
-    /// Messages waiting to be sent to one session, connected or not. 1 to 1000000.
+    /// Messages waiting to be sent to one session, connected or not; retained ones that it subscribes to are counted
+    /// apart. 1 to 1000000.
     pub queue_messages: usize,
     /// Payload and topic bytes waiting to be sent to one session. Size, 1 KiB to 1 GiB.
     pub queue_bytes: usize,

@@ -317,7 +317,9 @@ fn the_publisher_learns_that_nobody_was_subscribed() {
     let mut v311 = broker.connect(Client::v311("4"));
     assert_eq!(v311.publish(Message::new("nobody", "m").qos(1)), 0);
     assert_eq!(v311.publish(Message::new("nobody", "m").qos(2)), 0);
-    let _subscriber = broker.connect(Client::v5("s")).subscribe("somebody", 0);
+    let mut subscriber = broker.connect(Client::v5("s"));
+    subscriber.subscribe("somebody", 0);
+    assert_eq!(v5.publish(Message::new("somebody", "m").qos(1)), 0);
 }
 
 /// Payloads may be empty (3.3.3), and large: here larger than any buffer on the way.

@@ -173,7 +173,7 @@ fn queued_and_retained_messages_name_their_subscription() {
     assert_eq!(second.expect_message().subscription_ids, [3]);
 }
 
-/// [MQTT-3.8.2-2]... 3.8.2.1.2: identifier 0 is a protocol error; [MQTT-3.3.4-6]: a client's PUBLISH has none.
+/// 3.8.2.1.2: identifier 0 is a protocol error; [MQTT-3.3.4-6]: a client's PUBLISH has none.
 #[test]
 fn invalid_subscription_identifiers_end_the_connection() {
     let broker = Broker::start();

@@ -54,6 +54,16 @@ impl Clock {
         self.timers.lock().cancel(key);
     }
 
+    /// The earliest deadline, which may have passed.
+    pub fn next(&self) -> Option<Instant> {
+        self.timers.lock().next()
+    }
+
+    /// The earliest of what is due at `now`.
+    pub fn pop_due(&self, now: Instant) -> Option<Due> {
+        self.timers.lock().pop_due(now)
+    }
+
     pub fn len(&self) -> usize {
         self.timers.lock().len()
     }
@@ -62,8 +72,7 @@ impl Clock {
     pub async fn drive(hub: Arc<Hub>) {
         let clock = &hub.clock;
         loop {
-            let next = clock.timers.lock().next();
-            match next {
+            match clock.next() {
                 None => clock.earlier.notified().await,
                 Some(at) if at > Instant::now() => {
                     tokio::select! {
@@ -73,12 +82,11 @@ impl Clock {
                 }
                 Some(_) => {
                     let now = Instant::now();
-                    let due = clock.timers.lock().pop_due(now);
-                    if let Some(due) = due {
+                    if let Some(due) = clock.pop_due(now) {
                         hub.due(due, now);
                     }
-                    // Much can be due at once, and this thread has connections to serve.
-                    tokio::task::yield_now().await;
+                    // Many sessions may end at once; the connections of this thread have their turn in between.
+                    tokio::task::coop::consume_budget().await;
                 }
             }
         }
@@ -86,7 +94,7 @@ impl Clock {
 }
 
 impl Hub {
-    fn due(&self, due: Due, now: Instant) {
+    pub(super) fn due(&self, due: Due, now: Instant) {
         match due {
             Due::Expiry(session, epoch) => session.upgrade().iter().for_each(|it| self.expire(it, epoch, now)),
             Due::Will(session, epoch) => session.upgrade().iter().for_each(|it| self.will_due(it, epoch, now)),

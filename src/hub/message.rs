@@ -99,9 +99,12 @@ impl Message {
         self.expires.is_some_and(|at| at <= now)
     }
 
-    /// Seconds left of the message expiry interval, rounded up, so that what is sent has not run out [MQTT-3.3.2-6].
+    /// Seconds left of the message expiry interval [MQTT-3.3.2-6], to the nearest and at least one while there is any
+    /// time left. `now` may be a little before the message was made, on another thread: what is left is then still no
+    /// more than the interval.
     pub fn expiry_left(&self, now: Instant) -> Option<u32> {
         let left = self.expires?.saturating_duration_since(now);
-        Some(left.as_millis().div_ceil(1000) as u32)
+        let seconds = (left.as_millis() + 500) / 1000;
+        Some(u32::try_from(seconds).unwrap_or(u32::MAX).max(u32::from(!left.is_zero())))
     }
 }

@@ -15,6 +15,10 @@ mod registry;
 pub mod retained;
 mod route;
 mod sys;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use std::{

@@ -88,16 +88,17 @@ impl Hub {
 
     /// Ends a subscription; `filter` as it was asked for. Says whether there was one.
     pub fn unsubscribe(&self, session: &Session, filter: &str) -> bool {
-        let mut state = session.lock();
-        let Ok(position) = state.find(filter) else { return false };
-        state.subscriptions.remove(position);
-        drop(state);
-        self.forget(session.id, filter);
-        true
+        self.take_out(session.id, filter, || session.lock().forget(filter))
     }
 
-    /// Takes a filter, as it was asked for, out of the index.
+    /// Takes a filter, as it was asked for, out of the index. The session that held it has ended.
     pub(super) fn forget(&self, id: SubscriberId, asked: &str) {
+        self.take_out(id, asked, || true);
+    }
+
+    /// Takes a filter out of the index if `held` says so, which is asked with that part of the index locked, so that
+    /// index and session agree whatever another thread does with the same subscription meanwhile.
+    fn take_out(&self, id: SubscriberId, asked: &str, held: impl FnOnce() -> bool) -> bool {
         let (group, filter) = match topic::split_share(asked) {
             Some((group, filter)) => (Some(group), filter),
             None => (None, asked),
@@ -105,6 +106,9 @@ impl Hub {
         // What was removed is dropped after the lock is released: it may be the session's last reference.
         let _removed = if is_wide(filter) {
             let mut wide = self.wide.write();
+            if !held() {
+                return false;
+            }
             let removed = match group {
                 Some(group) => wide.remove_shared(group, filter, id),
                 None => wide.remove(filter, id),
@@ -113,11 +117,15 @@ impl Hub {
             removed
         } else {
             let mut shard = self.shard(two_levels(filter)).lock();
+            if !held() {
+                return false;
+            }
             match group {
                 Some(group) => shard.index.remove_shared(group, filter, id),
                 None => shard.index.remove(filter, id),
             }
         };
+        true
     }
 
     /// Notes the subscription in its session. Called with the filter's part of the index locked, so that a session
@@ -277,7 +285,10 @@ impl Hub {
         dirty: &mut Dirty,
     ) -> bool {
         let in_turn = || members[start..].iter().chain(&members[..start]).map(|(_, subscription)| subscription);
-        let connected = in_turn().find(|subscription| subscription.session.lock().connected());
+        let connected = in_turn().find(|subscription| {
+            let state = subscription.session.lock();
+            state.connected() && !state.ended
+        });
         let Some(chosen) = connected.or_else(|| in_turn().next()) else { return false };
         dirty.deliver(self, &chosen.session, chosen.delivery(message), now);
         true

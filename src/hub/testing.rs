@@ -1,0 +1,191 @@
+//! What the unit tests of the hub are made of: sessions without sockets, and a clock that is set by hand.
+
+use std::{
+    num::NonZeroU32,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::*;
+use crate::{
+    policy::{Identity, Policy, PublishPermit, Refusal, TopicLimits},
+    session::{
+        Attachment,
+        testing::{Script, Woken, terms},
+    },
+    wire::mqtt::{self, PublishProperties, QoS, Version},
+};
+
+pub const LIMITS: HubLimits = HubLimits {
+    queue: QueueLimits { messages: 100, bytes: 100_000, retained: 100 },
+    subscriptions: 10,
+    sessions: 10,
+    retained_messages: 10,
+    retained_bytes: 1000,
+    write_timeout: Duration::from_secs(10),
+};
+
+/// A hub and the time, which passes when a test says so.
+pub struct World {
+    pub hub: Hub,
+    pub now: Instant,
+}
+
+/// A connection of a session.
+pub struct Peer {
+    pub session: Arc<Session>,
+    pub epoch: u32,
+    pub present: bool,
+    pub script: Script,
+    pub woken: Arc<Woken>,
+}
+
+/// A CONNECT to be: as it stands, that of a client which wants its session back if there is one.
+#[derive(Clone, Copy)]
+pub struct Asks {
+    pub clean_start: bool,
+    pub expiry: u32,
+    /// Will topic and delay.
+    pub will: Option<(&'static str, u32)>,
+}
+
+pub const KEPT: Asks = Asks { clean_start: false, expiry: 60, will: None };
+pub const CLEAN: Asks = Asks { clean_start: true, expiry: 0, will: None };
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(LIMITS)
+    }
+
+    pub fn with(limits: HubLimits) -> Self {
+        let policy = Policy::open(TopicLimits { levels: 16, bytes: 1000 });
+        Self { hub: Hub::new(limits, policy, Arc::default()), now: Instant::now() }
+    }
+
+    pub fn connect(&self, client_id: &str, asks: Asks) -> Peer {
+        self.try_connect(client_id, "user", asks).map_err(|refusal| refusal.what).unwrap()
+    }
+
+    pub fn try_connect(&self, client_id: &str, user: &str, asks: Asks) -> Result<Peer, Refusal> {
+        let script = Script::default();
+        script.takes(usize::MAX);
+        let (link, woken) = script.link(terms(Version::V5), false);
+        let identity = Arc::new(Identity::local(user));
+        let will = asks.will.map(|(topic, delay)| {
+            let properties = PublishProperties::default();
+            let will = mqtt::Will { qos: QoS::AtLeastOnce, retain: false, topic, payload: b"will", delay, properties };
+            self.hub.policy.will(&identity, &will, self.now).unwrap()
+        });
+        let Asks { clean_start, expiry, .. } = asks;
+        let attachment = Attachment::Link(link);
+        let connect = Connect {
+            client_id,
+            identity: &identity,
+            clean_start,
+            expiry,
+            attachment,
+            will,
+            greeting: &|_| Vec::new(),
+        };
+        let Connected { session, epoch, present } =
+            self.hub.connect(connect, self.now).map_err(|(refusal, _)| refusal)?;
+        Ok(Peer { session, epoch, present, script, woken })
+    }
+
+    pub fn disconnect(&self, peer: &Peer, end: End) {
+        self.hub.disconnect(&peer.session, peer.epoch, end, self.now);
+    }
+
+    pub fn subscribe(&self, peer: &Peer, filter: &str) -> Result<bool, Refusal> {
+        self.subscribe_with(peer, filter, SubscribeOptions::new(QoS::ExactlyOnce), 0)
+    }
+
+    /// With a subscription identifier, unless that is 0.
+    pub fn subscribe_with(
+        &self,
+        peer: &Peer,
+        filter: &str,
+        options: SubscribeOptions,
+        id: u32,
+    ) -> Result<bool, Refusal> {
+        let mut dirty = Dirty::default();
+        let permit = self.hub.policy.subscribe(&Identity::local(&peer.session.user), filter, options)?;
+        let existed = self.hub.subscribe(&peer.session, &permit, NonZeroU32::new(id), self.now, &mut dirty);
+        dirty.flush(&self.hub, self.now);
+        existed
+    }
+
+    pub fn publish(&self, topic: &str) -> bool {
+        self.publish_message(topic, b"payload", QoS::AtLeastOnce, false, None).unwrap()
+    }
+
+    pub fn publish_message(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        qos: QoS,
+        retain: bool,
+        expiry: Option<u32>,
+    ) -> Result<bool, Refusal> {
+        let properties = &PublishProperties { message_expiry: expiry, ..PublishProperties::default() };
+        let publisher = SubscriberId::SERVER;
+        let parts = Parts { topic, payload, qos, retain, raise: false, properties, publisher };
+        let permit = PublishPermit::server(Message::new(&parts, self.now));
+        let mut dirty = Dirty::default();
+        let found = self.hub.publish(permit, self.now, &mut dirty);
+        dirty.flush(&self.hub, self.now);
+        found
+    }
+
+    pub fn retain(&self, topic: &str, payload: &[u8], expiry: Option<u32>) -> Result<bool, Refusal> {
+        self.publish_message(topic, payload, QoS::AtLeastOnce, true, expiry)
+    }
+
+    /// Lets time pass, and what falls due with it.
+    pub fn wait(&mut self, seconds: u64) {
+        let until = self.now + Duration::from_secs(seconds);
+        while let Some(at) = self.hub.clock.next().filter(|at| *at <= until) {
+            self.now = self.now.max(at);
+            while let Some(due) = self.hub.clock.pop_due(self.now) {
+                self.hub.due(due, self.now);
+            }
+        }
+        self.now = until;
+    }
+
+    /// What the retained messages are counted as, and what there is of them.
+    pub fn retained(&self) -> (usize, usize) {
+        let counted = self.hub.retained.messages.load(Ordering::Relaxed);
+        assert_eq!(counted, self.hub.held().retained);
+        (counted, self.hub.retained.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Sessions that wait without a connection, as they are counted.
+    pub fn kept(&self) -> usize {
+        self.hub.registry.kept()
+    }
+
+    #[track_caller]
+    pub fn assert_empty(&self) {
+        assert_eq!(self.hub.held(), Held::default());
+        assert_eq!((self.retained(), self.kept()), ((0, 0), 0));
+    }
+}
+
+impl Peer {
+    /// The messages written to it since the last call: topic, and what is unusual about each.
+    pub fn received(&self) -> Vec<String> {
+        let written = self.script.written();
+        let publishes = crate::session::testing::packets(&written, Version::V5).into_iter().filter_map(|packet| {
+            let mqtt::Packet::Publish(publish) = packet else { return None };
+            if let Some(packet_id) = publish.packet_id {
+                self.session.lock().outbound.puback(packet_id);
+            }
+            let mut text = format!("{}@{}", publish.topic, publish.qos as u8);
+            text += if publish.retain { " retained" } else { "" };
+            publish.properties.subscription_ids.iter().for_each(|id| text += &format!(" #{id}"));
+            Some(text)
+        });
+        publishes.collect()
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -82,9 +82,8 @@ impl WriteHalf {
             },
             Self::Other { stream, unflushed } => {
                 let mut stream = stream.lock();
-                let cx = &mut Context::from_waker(waker);
-                let written = ready(Pin::new(&mut *stream).poll_write_vectored(cx, slices))?;
-                *unflushed = Pin::new(&mut *stream).poll_flush(cx)?.is_pending();
+                let written = ready(poll(waker, |cx| Pin::new(&mut *stream).poll_write_vectored(cx, slices)))?;
+                *unflushed = poll(waker, |cx| Pin::new(&mut *stream).poll_flush(cx))?.is_pending();
                 Ok(written)
             }
         }
@@ -94,7 +93,8 @@ impl WriteHalf {
     pub fn flush(&mut self, waker: &Waker) -> io::Result<()> {
         match self {
             Self::Other { stream, unflushed } if *unflushed => {
-                ready(Pin::new(&mut *stream.lock()).poll_flush(&mut Context::from_waker(waker)))?;
+                let mut stream = stream.lock();
+                ready(poll(waker, |cx| Pin::new(&mut *stream).poll_flush(cx)))?;
                 *unflushed = false;
                 Ok(())
             }
@@ -116,6 +116,13 @@ impl WriteHalf {
             Self::Other { stream, .. } => Pin::new(&mut *stream.lock()).poll_shutdown(cx),
         };
     }
+}
+
+/// Polls a stream outside of the budget that tokio gives a task for each turn: the task which happens to write is
+/// another connection's, has a bound of its own for that, and would find every stream full once it had used it up.
+fn poll<T>(waker: &Waker, poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    let unconstrained = tokio::task::coop::unconstrained(std::future::poll_fn(poll));
+    pin!(unconstrained).poll(&mut Context::from_waker(waker))
 }
 
 fn ready<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {

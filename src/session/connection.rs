@@ -4,6 +4,9 @@
 //! somebody wants the connection ended. It handles every complete packet of a read, writes once to each receiver and
 //! once to its own client, and owns no buffer while it is idle. However it ends, its session is told exactly once.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     cell::RefCell,
     future::Future,
@@ -34,8 +37,8 @@ use crate::{
 
 /// Reads of one turn; then other tasks of this thread have theirs.
 const READS: usize = 8;
-/// Messages of one turn after which their receivers are written to: many fit into one read, and a queue is for those
-/// who do not keep up.
+/// Messages of one turn, at most, after which their receivers are written to: many fit into one read, and a queue is
+/// for those who do not keep up.
 const ROUTED: u64 = 128;
 /// Answers that a client may leave unread before nothing more is read from it.
 const UNREAD: usize = 64 * 1024;
@@ -350,7 +353,8 @@ impl Work<'_> {
     fn publish(&mut self, publish: &Publish<'_>) -> Result<(), Stop> {
         self.received += 1;
         self.bytes += publish.payload.len() as u64;
-        if self.received.is_multiple_of(ROUTED) {
+        let together = (self.edge.hub.limits.queue.messages as u64 / 4).clamp(1, ROUTED);
+        if self.received.is_multiple_of(together) {
             self.scratch.dirty.flush(&self.edge.hub, self.now);
         }
         let fresh = match (publish.qos, publish.packet_id) {

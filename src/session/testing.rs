@@ -54,14 +54,20 @@ pub fn terms(version: Version) -> Terms {
 }
 
 /// The whole packets that `bytes` consist of.
-pub fn packets(mut bytes: &[u8], version: Version) -> Vec<Packet<'_>> {
+pub fn packets(bytes: &[u8], version: Version) -> Vec<Packet<'_>> {
+    let (packets, rest) = whole_packets(bytes, version);
+    assert!(rest.is_empty(), "the last packet is incomplete");
+    packets
+}
+
+/// The whole packets at the start of `bytes`, and what is behind them.
+pub fn whole_packets(mut bytes: &[u8], version: Version) -> (Vec<Packet<'_>>, &[u8]) {
     let mut packets = Vec::new();
-    while !bytes.is_empty() {
-        let (packet, length) = decode(bytes, version, usize::MAX).unwrap().expect("the last packet is incomplete");
+    while let Some((packet, length)) = decode(bytes, version, usize::MAX).unwrap() {
         packets.push(packet);
         bytes = &bytes[length..];
     }
-    packets
+    (packets, bytes)
 }
 
 /// Counts how often it is woken.

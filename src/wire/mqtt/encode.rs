@@ -1,6 +1,6 @@
 //! Packets to bytes.
 //!
-//! Every packet that [`decode`](super::decode) yields fits. Of what somebody made up, a string or binary field of
+//! Every packet that [`decode()`] yields fits. Of what somebody made up, a string or binary field of
 //! more than 65,535 bytes is cut to that (a string at a character boundary), because its length cannot be said; the
 //! rest (valid topics, no U+0000, an authentication method beside its data) is the caller's to keep.
 

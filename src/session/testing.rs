@@ -177,11 +177,11 @@ impl AsyncWrite for Script {
         if script.room == 0 {
             return Poll::Pending;
         }
-        let all = slices.iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<_>>();
-        let taken = all.len().min(script.room);
-        script.room -= taken;
-        script.written.extend_from_slice(&all[..taken]);
-        Poll::Ready(Ok(taken))
+        let room = script.room;
+        let taken: Vec<_> = slices.iter().flat_map(|slice| slice.iter().copied()).take(room).collect();
+        script.room -= taken.len();
+        script.written.extend_from_slice(&taken);
+        Poll::Ready(Ok(taken.len()))
     }
 
     fn is_write_vectored(&self) -> bool {

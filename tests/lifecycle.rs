@@ -11,7 +11,7 @@ use std::{
     process::{Command, Stdio},
     sync::{
         Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -290,6 +290,15 @@ fn a_hundred_thousand_rooms_and_clients_leave_nothing() {
     assert_eq!(broker.metric("wigwag_connection_panics_total"), 0);
 }
 
+/// Sets a flag when it goes out of scope, also because an assertion failed.
+struct AtEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn sigterm_in_a_storm_of_connections_ends_it_in_order() {
     let _alone = alone();
@@ -306,15 +315,16 @@ fn sigterm_in_a_storm_of_connections_ends_it_in_order() {
     let lines: Vec<String> = lines.take(3).map(|line| line.expect("three addresses")).collect();
     let mqtt: SocketAddr =
         lines.iter().find_map(|line| line.strip_prefix("mqtt://")).expect("its address").parse().expect("an address");
-    let stop = AtomicBool::new(false);
-    let joined = std::sync::atomic::AtomicUsize::new(0);
+    let over = AtomicBool::new(false);
+    let joined = AtomicUsize::new(0);
     let status = thread::scope(|scope| {
+        let _end = AtEnd(&over);
         for thread in 0..4 {
-            let (stop, joined) = (&stop, &joined);
+            let (over, joined) = (&over, &joined);
             scope.spawn(move || {
                 let mut joined_here = Vec::new();
                 for n in 0.. {
-                    if stop.load(Ordering::Relaxed) {
+                    if over.load(Ordering::Relaxed) {
                         break;
                     }
                     let Ok(mut stream) = TcpStream::connect(mqtt) else { break };
@@ -331,7 +341,6 @@ fn sigterm_in_a_storm_of_connections_ends_it_in_order() {
         kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
         let status = child.wait().expect("it ends");
         assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
-        stop.store(true, Ordering::Relaxed);
         status
     });
     assert_eq!(status.code(), Some(0));

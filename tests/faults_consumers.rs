@@ -3,7 +3,15 @@
 
 mod harness;
 
-use std::{io::Write, time::Duration};
+use std::{
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Wake, Waker},
+    time::Duration,
+};
 
 use harness::*;
 
@@ -203,6 +211,15 @@ fn a_client_inside_the_process_that_does_not_receive_is_ended_after_what_was_que
     assert_eq!(broker.running().held().sessions, 1);
 }
 
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn a_crowd_is_written_to_without_leaving_anybody_out() {
     let broker = Broker::start();
@@ -213,7 +230,10 @@ fn a_crowd_is_written_to_without_leaving_anybody_out() {
     inside.subscribe("t", wigwag::wire::mqtt::QoS::AtLeastOnce).expect("open");
     let mut publisher = broker.connect(Client::v5("p"));
     for number in 0..3 {
+        let woken = Arc::new(Woken::default());
+        assert!(inside.poll_recv(&mut Context::from_waker(&Waker::from(Arc::clone(&woken)))).is_pending());
         publisher.send_publish(Message::new("t", number.to_string()).qos(1));
+        broker.wait_until("the client inside is woken", |_| woken.0.load(Ordering::SeqCst));
         let received = broker.block_on(inside.recv()).expect("it is not ended");
         assert_eq!(received.payload(), number.to_string().as_bytes());
         for member in &mut crowd {

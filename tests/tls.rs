@@ -229,10 +229,11 @@ fn a_certificate_is_replaced_on_demand_and_broken_files_are_not() {
     let address = broker.running().addresses().https[0];
     let first = files.certificate.clone();
     let Files { paths, .. } = &files;
-    let broken: [(&str, &dyn Fn(&Path)); 3] = [
-        ("garbage", &|path| std::fs::write(path, "-----BEGIN CERTIFICATE-----\nnonsense").expect("writable")),
-        ("empty", &|path| std::fs::write(path, "").expect("writable")),
-        ("gone", &|path| std::fs::remove_file(path).expect("there")),
+    type Break = fn(&Path);
+    let broken: [(&str, Break); 3] = [
+        ("garbage", |path| std::fs::write(path, "-----BEGIN CERTIFICATE-----\nnonsense").expect("writable")),
+        ("empty", |path| std::fs::write(path, "").expect("writable")),
+        ("gone", |path| std::fs::remove_file(path).expect("there")),
     ];
     for (what, break_it) in broken {
         break_it(&paths.certificate);

@@ -323,7 +323,10 @@ impl Handler for Turn<'_> {
             }
             Step::PubRel(ack) => {
                 let known = work.session.lock().unreleased.release(ack.packet_id);
-                let reason = if known { ReasonCode::SUCCESS } else { ReasonCode::PACKET_IDENTIFIER_NOT_FOUND };
+                // On a session's later connections it is a PUBREL whose PUBCOMP was lost: "not an error during
+                // recovery" (3.7.2.1), and MQTT.js would take it for one.
+                let fine = known || work.epoch > 1;
+                let reason = if fine { ReasonCode::SUCCESS } else { ReasonCode::PACKET_IDENTIFIER_NOT_FOUND };
                 work.acknowledge(Packet::PubComp, ack.packet_id, reason, "no such message");
             }
             Step::PubComp(ack) => {

@@ -1,0 +1,69 @@
+# make run    builds the pages and the broker, in release mode, and starts it
+# make test   everything that must hold before a change is merged; it installs what it needs (scripts/setup)
+#
+# Parts of `make test` that can be run alone: rust, web, interop, browser, readme.
+
+.PHONY: run test setup pages binary rust web interop browser readme first summary
+.NOTPARALLEL:
+
+STEP := scripts/step
+NPM := npm --prefix web --no-update-notifier
+PAGE_SOURCES := $(shell find web/src web/public -type f) $(wildcard web/*.html web/*.json web/*.config.ts)
+
+# How long each fuzz test runs.
+export WIGWAG_FUZZ_SECONDS ?= 60
+
+# What is built once gains nothing from being prepared for the next time.
+ifdef CI
+export CARGO_INCREMENTAL := 0
+endif
+
+run: pages
+	@cargo run --quiet --release
+
+test: first setup pages rust web interop browser readme summary
+
+first:
+	@$(STEP) --first
+
+setup: web/node_modules/.package-lock.json
+	@$(STEP) setup scripts/setup
+
+# npm writes this file last.
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	@$(STEP) npm-ci $(NPM) ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+pages: web/dist/index.html
+web/dist/index.html: web/node_modules/.package-lock.json $(PAGE_SOURCES)
+	@$(STEP) pages $(NPM) run --silent build -- --logLevel=warn
+	@touch $@
+
+rust:
+	@$(STEP) format cargo fmt --check
+	@$(STEP) clippy cargo clippy --quiet --all-targets -- -D warnings
+	@RUSTDOCFLAGS=-Dwarnings $(STEP) doc cargo doc --quiet --no-deps
+	@$(STEP) cargo-build cargo test --quiet --no-run
+	@$(STEP) cargo-test cargo test --quiet
+
+# The broker that the tests below start; built already where the tests of the crate were.
+binary:
+	@$(STEP) binary cargo build --quiet
+
+web: web/node_modules/.package-lock.json
+	@$(STEP) typecheck $(NPM) run --silent typecheck
+	@$(STEP) lint $(NPM) run --silent lint
+	@$(STEP) web-unit $(NPM) run --silent test
+
+interop: setup binary
+	@$(STEP) python-clients scripts/with-broker target/python/bin/python -m unittest discover -s tests/interop
+	@$(STEP) mqtt.js scripts/with-broker node --test tests/interop/
+
+browser: setup pages binary
+	@CHROMIUM=$$(scripts/chromium) $(STEP) browser scripts/with-broker $(NPM) run --silent e2e
+
+readme: setup pages binary
+	@$(STEP) readme scripts/with-broker --default-ports scripts/readme-test
+
+summary:
+	@$(STEP) --summary

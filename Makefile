@@ -1,9 +1,9 @@
-# make run    builds the pages and the broker, in release mode, and starts it
+# make run    builds the page and the broker, in release mode, and starts it
 # make test   everything that must hold before a change is merged; it installs what it needs (scripts/setup)
 #
-# Parts of `make test` that can be run alone: rust, web, interop, browser, readme.
+# Parts of `make test` that can be run alone: test-rust, test-web, test-interop, test-browser, test-readme.
 
-.PHONY: run test setup pages binary rust web interop browser readme first summary
+.PHONY: run test setup pages binary test-rust test-web test-interop test-browser test-readme first summary
 .NOTPARALLEL:
 
 STEP := scripts/step
@@ -13,6 +13,9 @@ PAGE_SOURCES := $(shell find web/src web/public -type f) $(wildcard web/*.html w
 # How long each fuzz test runs.
 export WIGWAG_FUZZ_SECONDS ?= 60
 
+# Debian has the broker mosquitto in a place that users do not look at.
+export PATH := $(PATH):/usr/sbin
+
 # What is built once gains nothing from being prepared for the next time.
 ifdef CI
 export CARGO_INCREMENTAL := 0
@@ -21,7 +24,7 @@ endif
 run: pages
 	@cargo run --quiet --release
 
-test: first setup pages rust web interop browser readme summary
+test: first setup pages test-rust test-web test-interop test-browser test-readme summary
 
 first:
 	@$(STEP) --first
@@ -39,30 +42,30 @@ web/dist/index.html: web/node_modules/.package-lock.json $(PAGE_SOURCES)
 	@$(STEP) pages $(NPM) run --silent build -- --logLevel=warn
 	@touch $@
 
-rust:
+test-rust:
 	@$(STEP) format cargo fmt --check
 	@$(STEP) clippy cargo clippy --quiet --all-targets -- -D warnings
-	@RUSTDOCFLAGS=-Dwarnings $(STEP) doc cargo doc --quiet --no-deps
-	@$(STEP) cargo-build cargo test --quiet --no-run
+	@RUSTDOCFLAGS=-Dwarnings $(STEP) rustdoc cargo doc --quiet --no-deps
+	@$(STEP) build cargo test --quiet --no-run
 	@$(STEP) cargo-test cargo test --quiet
 
-# The broker that the tests below start; built already where the tests of the crate were.
-binary:
-	@$(STEP) binary cargo build --quiet
-
-web: web/node_modules/.package-lock.json
+test-web: web/node_modules/.package-lock.json
 	@$(STEP) typecheck $(NPM) run --silent typecheck
 	@$(STEP) lint $(NPM) run --silent lint
 	@$(STEP) web-unit $(NPM) run --silent test
 
-interop: setup binary
-	@$(STEP) python-clients scripts/with-broker target/python/bin/python -m unittest discover -s tests/interop
-	@$(STEP) mqtt.js scripts/with-broker node --test tests/interop/
+# The broker that the following tests start; `cargo test` has built all of it already.
+binary:
+	@$(STEP) binary cargo build --quiet
 
-browser: setup pages binary
+test-interop: setup binary
+	@$(STEP) python scripts/with-broker target/python/bin/python -m unittest discover -s tests/interop
+	@$(STEP) node scripts/with-broker node --test --test-reporter=spec --test-timeout=60000 tests/interop/mqttjs.test.mjs
+
+test-browser: setup pages binary
 	@CHROMIUM=$$(scripts/chromium) $(STEP) browser scripts/with-broker $(NPM) run --silent e2e
 
-readme: setup pages binary
+test-readme: setup pages binary
 	@$(STEP) readme scripts/with-broker --default-ports scripts/readme-test
 
 summary:

@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, one file for each command.
 
+pub mod bench;
 pub mod check;
 mod client;
 pub mod publish;
@@ -37,6 +38,8 @@ pub enum Command {
     Pub(publish::PubArgs),
     /// Print the messages of one or more topic filters of any MQTT broker
     Sub(subscribe::SubArgs),
+    /// Load any MQTT broker and measure what it does, and what that costs
+    Bench(bench::BenchArgs),
 }
 
 /// Why a command did not do what it was asked for, in words for who typed it.

@@ -1,0 +1,318 @@
+//! Many clients in one thread: who is readable is read, what came is handed to a [`Script`], and every client that got
+//! something to say by that is written to once.
+//!
+//! Clients acknowledge, answer pings and subscribe by themselves. A connection that ends without having been asked to
+//! ends the run.
+
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use wigwag::wire::mqtt::{
+    Ack, Connect, ConnectProperties, Disconnect, Packet, Publish, QoS, ReasonCode, Subscribe, SubscribeFilters,
+    SubscribeOptions, UserProperties, Version, decode,
+};
+
+use super::Failure;
+use super::peer::{Login, Peer, Phase};
+use super::target::Target;
+
+/// Bytes read at once.
+const BUFFER: usize = 256 * 1024;
+const EVENTS: usize = 1024;
+const PACKET_MAX: usize = 1 << 28;
+
+/// What a workload does when something happens to its clients.
+pub trait Script {
+    /// A client has its SUBACK, or its CONNACK if it wanted none.
+    fn ready(&mut self, _swarm: &mut Swarm, _id: usize) {}
+    /// A PUBLISH has arrived; it is acknowledged already.
+    fn message(&mut self, _swarm: &mut Swarm, _id: usize, _publish: &Publish<'_>) {}
+}
+
+/// See the module.
+pub struct Swarm {
+    target: Target,
+    poll: Poll,
+    peers: Vec<Option<Peer>>,
+    free: Vec<usize>,
+    /// Numbers that are free when this turn is over: what it has yet to handle may still mean who had them.
+    closed: Vec<usize>,
+    dirty: Vec<usize>,
+    buffer: Vec<u8>,
+    dialed: usize,
+    ready: usize,
+    /// When the messages being handled were read.
+    pub now: Instant,
+    /// PUBACKs that have come.
+    pub acknowledged: u64,
+}
+
+impl Swarm {
+    pub fn new(target: Target) -> Result<Self, Failure> {
+        raise_file_limit();
+        Ok(Self {
+            target,
+            poll: Poll::new().map_err(|error| Failure::Runtime(format!("cannot start: {error}")))?,
+            peers: Vec::new(),
+            free: Vec::new(),
+            closed: Vec::new(),
+            dirty: Vec::new(),
+            buffer: vec![0; BUFFER],
+            dialed: 0,
+            ready: 0,
+            now: Instant::now(),
+            acknowledged: 0,
+        })
+    }
+
+    /// Connections begun so far.
+    pub fn dialed(&self) -> usize {
+        self.dialed
+    }
+
+    /// Clients that are ready now.
+    pub fn ready(&self) -> usize {
+        self.ready
+    }
+
+    /// Begins a connection and returns the number by which its client is known.
+    pub fn open(&mut self, login: Login) -> Result<usize, Failure> {
+        let failed = |error| Failure::Runtime(format!("connection {}: {error}", self.dialed));
+        let mut stream = self.target.dial(self.dialed).map_err(failed)?;
+        let id = self.free.pop().unwrap_or(self.peers.len());
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut stream, Token(id), interest).map_err(failed)?;
+        self.dialed += 1;
+        let peer = Peer::new(stream, login, (self.dialed as u32).wrapping_mul(0x9E37_79B9));
+        if id == self.peers.len() {
+            self.peers.push(Some(peer));
+        } else {
+            self.peers[id] = Some(peer);
+        }
+        Ok(id)
+    }
+
+    /// Says goodbye and closes.
+    pub fn close(&mut self, id: usize) {
+        if let Some(mut peer) = self.peers[id].take() {
+            if peer.phase == Phase::Ready {
+                self.ready -= 1;
+                peer.push(self.target.version, &Packet::Disconnect(Disconnect::default()));
+            }
+            // Whether the goodbye arrives or not, this client is gone.
+            let _ = peer.flush();
+            self.closed.push(id);
+        }
+    }
+
+    pub fn publish(&mut self, id: usize, topic: &str, qos: QoS, payload: &[u8]) {
+        let version = self.target.version;
+        self.say(id, |peer| peer.publish(version, topic, qos, payload));
+    }
+
+    pub fn ping(&mut self, id: usize) {
+        let version = self.target.version;
+        self.say(id, |peer| peer.push(version, &Packet::PingReq));
+    }
+
+    fn say(&mut self, id: usize, what: impl FnOnce(&mut Peer)) {
+        if let Some(peer) = &mut self.peers[id] {
+            what(peer);
+            if !peer.dirty {
+                peer.dirty = true;
+                self.dirty.push(id);
+            }
+        }
+    }
+
+    /// Handles what has happened, having waited for it no longer than `timeout`.
+    pub fn turn(&mut self, events: &mut Events, script: &mut impl Script, timeout: Duration) -> Result<(), Failure> {
+        self.flush()?;
+        match self.poll.poll(events, Some(timeout)) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(()),
+            polled => polled.map_err(|error| Failure::Runtime(format!("cannot wait: {error}")))?,
+        }
+        for event in events.iter() {
+            let Token(id) = event.token();
+            if event.is_writable() {
+                self.writable(id).map_err(|error| ended(id, &error))?;
+            }
+            if event.is_readable() {
+                self.readable(id, event.is_read_closed(), script).map_err(|error| ended(id, &error))?;
+            }
+            self.flush()?;
+        }
+        self.free.append(&mut self.closed);
+        Ok(())
+    }
+
+    fn writable(&mut self, id: usize) -> Result<(), String> {
+        let Some(peer) = &mut self.peers[id] else { return Ok(()) };
+        if peer.phase != Phase::Dialing {
+            return peer.flush();
+        }
+        if let Some(error) = peer.stream.take_error().unwrap_or_else(Some) {
+            return Err(error.to_string());
+        }
+        if peer.stream.peer_addr().is_err() {
+            return Ok(()); // an event of the client that had this number before
+        }
+        match &self.target.upgrade {
+            Some(request) => {
+                peer.phase = Phase::Upgrading;
+                peer.push_raw(request);
+            }
+            None => {
+                peer.phase = Phase::Connecting;
+                connect(peer, &self.target);
+            }
+        }
+        peer.flush()
+    }
+
+    fn readable(&mut self, id: usize, read_closed: bool, script: &mut impl Script) -> Result<(), String> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut result = Ok(false);
+        // What is closed is read to its end, which no further event would tell of.
+        while let Ok(false) = result {
+            result = self.read_once(id, &mut buffer, script).map(|drained| drained && !read_closed);
+        }
+        self.buffer = buffer;
+        result.map(|_| ())
+    }
+
+    /// Says whether there is nothing more to read.
+    fn read_once(&mut self, id: usize, buffer: &mut [u8], script: &mut impl Script) -> Result<bool, String> {
+        let Some(peer) = &mut self.peers[id] else { return Ok(true) };
+        if peer.phase == Phase::Dialing {
+            return Ok(true);
+        }
+        let before = peer.phase;
+        let Some(received) = peer.receive(buffer)? else { return Ok(true) };
+        self.now = Instant::now();
+        if before == Phase::Upgrading && peer.phase == Phase::Connecting {
+            connect(peer, &self.target);
+            peer.flush()?;
+        }
+        let mut start = 0;
+        while start < received.end {
+            match decode(&buffer[start..received.end], self.target.version, PACKET_MAX) {
+                Ok(Some((packet, length))) => {
+                    start += length;
+                    self.packet(id, &packet, script)?;
+                }
+                Ok(None) => break,
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        if let Some(peer) = &mut self.peers[id] {
+            peer.keep(&buffer[start..received.end]);
+        }
+        Ok(received.drained)
+    }
+
+    fn packet(&mut self, id: usize, packet: &Packet<'_>, script: &mut impl Script) -> Result<(), String> {
+        match packet {
+            Packet::Publish(publish) => {
+                if let Some(packet_id) = publish.packet_id {
+                    let version = self.target.version;
+                    self.say(id, |peer| peer.push(version, &Packet::PubAck(success(packet_id))));
+                }
+                script.message(self, id, publish);
+            }
+            Packet::PubAck(ack) if ack.reason.is_error() => return Err(format!("PUBLISH refused: {:?}", ack.reason)),
+            Packet::PubAck(_) => self.acknowledged += 1,
+            Packet::ConnAck(ack) if ack.reason != ReasonCode::SUCCESS => {
+                return Err(format!("CONNECT refused: {:?}", ack.reason));
+            }
+            Packet::ConnAck(_) => {
+                let version = self.target.version;
+                let mut subscribed = false;
+                self.say(id, |peer| subscribed = subscribe(peer, version));
+                if !subscribed {
+                    self.became_ready(id, script);
+                }
+            }
+            Packet::SubAck(ack) => {
+                if let Some(code) = ack.codes.iter().find(|&&code| code >= 0x80) {
+                    return Err(format!("SUBSCRIBE refused: {code:#04x}"));
+                }
+                self.became_ready(id, script);
+            }
+            Packet::Disconnect(disconnect) => return Err(format!("DISCONNECT: {:?}", disconnect.reason)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn became_ready(&mut self, id: usize, script: &mut impl Script) {
+        if let Some(peer) = &mut self.peers[id] {
+            peer.phase = Phase::Ready;
+            peer.login = None;
+            self.ready += 1;
+            script.ready(self, id);
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        while let Some(id) = self.dirty.pop() {
+            if let Some(peer) = &mut self.peers[id] {
+                peer.dirty = false;
+                peer.flush().map_err(|error| ended(id, &error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Room for what one turn handles.
+pub fn events() -> Events {
+    Events::with_capacity(EVENTS)
+}
+
+fn connect(peer: &mut Peer, target: &Target) {
+    let Some(login) = peer.login.take() else { return };
+    let packet = Packet::Connect(Connect {
+        version: target.version,
+        clean_start: true,
+        keep_alive: login.keep_alive,
+        client_id: &login.client_id,
+        will: None,
+        user_name: Some(&login.user_name),
+        password: target.password.as_deref(),
+        properties: ConnectProperties::default(),
+    });
+    peer.push(target.version, &packet);
+    peer.login = Some(login);
+}
+
+/// Says whether there was anything to subscribe to.
+fn subscribe(peer: &mut Peer, version: Version) -> bool {
+    let Some(login) = peer.login.take() else { return false };
+    let qos = QoS::from_bits(login.qos).unwrap_or(QoS::AtLeastOnce);
+    // 3.1.1 knows no No Local, and leaves it out when the packet is written.
+    let options = SubscribeOptions { no_local: version == Version::V5, ..SubscribeOptions::new(qos) };
+    let mut filters = Vec::new();
+    login.filters.iter().for_each(|filter| SubscribeFilters::push(&mut filters, filter, options));
+    let Ok(filters) = SubscribeFilters::new(&filters) else { return false };
+    let packet_id = peer.next_id();
+    let subscribe = Subscribe { packet_id, subscription_id: None, user: UserProperties::default(), filters };
+    peer.push(version, &Packet::Subscribe(subscribe));
+    peer.phase = Phase::Subscribing;
+    true
+}
+
+fn success(packet_id: std::num::NonZeroU16) -> Ack<'static> {
+    Ack { packet_id, reason: ReasonCode::SUCCESS, reason_string: None, user: UserProperties::default() }
+}
+
+fn ended(id: usize, why: &str) -> Failure {
+    Failure::Runtime(format!("client {id}: {why}"))
+}
+
+/// Each client is a file descriptor; where the limit cannot be raised, opening one too many says so.
+pub fn raise_file_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}

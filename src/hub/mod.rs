@@ -3,7 +3,8 @@
 //! The hub takes permits only. It is divided into shards by the first two levels of a topic, so that a room lives in
 //! one of them and a publish locks that one alone; filters with a wildcard in those levels lie apart. A message is
 //! queued in each receiver's session while the shard is locked, which keeps the order of each publisher and topic and
-//! puts retained messages before live ones; sockets are written afterwards ([`Dirty`]).
+//! puts retained messages before live ones (not for the filters that lie apart: they collect from one shard after the
+//! other); sockets are written afterwards ([`Dirty`]).
 //!
 //! Nothing is kept for a topic, filter, session or client id that nobody uses any more.
 

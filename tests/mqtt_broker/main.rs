@@ -14,6 +14,7 @@ mod messages;
 mod quality_of_service;
 mod retained;
 mod sessions;
+mod shares;
 mod storms;
 mod subscriptions;
 mod wills;

@@ -135,7 +135,7 @@ fn one_port_for_the_application_and_mqtt() {
         let mut greeter = broker.running().client("greeter").expect("a name");
         greeter.subscribe("hello", Level::AtLeastOnce).expect("open");
 
-        let page = host.get("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+        let page = host.get("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         assert!(page.ends_with("the application\n"), "{page}");
         for version in VERSIONS {
             let mut client = host.connected(&Client::new(version, "c"));
@@ -214,12 +214,12 @@ fn a_shutdown_ends_what_came_through_the_host_and_admits_no_more() {
             let mut silent = silent;
             assert_eq!(silent.read(PATIENCE), Progress::End);
             let answer = host.get(
-                "GET /mqtt HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\
+                "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\
                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
                  Sec-WebSocket-Protocol: mqtt\r\n\r\n",
             );
             assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-            let page = host.get("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+            let page = host.get("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
             assert!(page.ends_with("the application\n"), "the application goes on: {page}");
         }
     }

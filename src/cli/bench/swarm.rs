@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use wigwag::wire::mqtt::{
-    Ack, Connect, ConnectProperties, Disconnect, Packet, Publish, QoS, ReasonCode, Subscribe, SubscribeFilters,
-    SubscribeOptions, UserProperties, Version, decode,
+    Ack, Connect, ConnectProperties, Packet, Publish, QoS, ReasonCode, Subscribe, SubscribeFilters, SubscribeOptions,
+    UserProperties, Version, decode,
 };
 
 use super::Failure;
@@ -93,27 +93,9 @@ impl Swarm {
         Ok(id)
     }
 
-    /// Says goodbye and closes.
-    pub fn close(&mut self, id: usize) {
-        if let Some(mut peer) = self.peers[id].take() {
-            if peer.phase == Phase::Ready {
-                self.ready -= 1;
-                peer.push(self.target.version, &Packet::Disconnect(Disconnect::default()));
-            }
-            // Whether the goodbye arrives or not, this client is gone.
-            let _ = peer.flush();
-            self.closed.push(id);
-        }
-    }
-
     pub fn publish(&mut self, id: usize, topic: &str, qos: QoS, payload: &[u8]) {
         let version = self.target.version;
         self.say(id, |peer| peer.publish(version, topic, qos, payload));
-    }
-
-    pub fn ping(&mut self, id: usize) {
-        let version = self.target.version;
-        self.say(id, |peer| peer.push(version, &Packet::PingReq));
     }
 
     fn say(&mut self, id: usize, what: impl FnOnce(&mut Peer)) {

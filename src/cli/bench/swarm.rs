@@ -35,9 +35,6 @@ pub struct Swarm {
     target: Target,
     poll: Poll,
     peers: Vec<Option<Peer>>,
-    free: Vec<usize>,
-    /// Numbers that are free when this turn is over: what it has yet to handle may still mean who had them.
-    closed: Vec<usize>,
     dirty: Vec<usize>,
     buffer: Vec<u8>,
     dialed: usize,
@@ -55,8 +52,6 @@ impl Swarm {
             target,
             poll: Poll::new().map_err(|error| Failure::Runtime(format!("cannot start: {error}")))?,
             peers: Vec::new(),
-            free: Vec::new(),
-            closed: Vec::new(),
             dirty: Vec::new(),
             buffer: vec![0; BUFFER],
             dialed: 0,
@@ -80,16 +75,12 @@ impl Swarm {
     pub fn open(&mut self, login: Login) -> Result<usize, Failure> {
         let failed = |error| Failure::Runtime(format!("connection {}: {error}", self.dialed));
         let mut stream = self.target.dial(self.dialed).map_err(failed)?;
-        let id = self.free.pop().unwrap_or(self.peers.len());
+        let id = self.peers.len();
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(id), interest).map_err(failed)?;
         self.dialed += 1;
         let peer = Peer::new(stream, login, (self.dialed as u32).wrapping_mul(0x9E37_79B9));
-        if id == self.peers.len() {
-            self.peers.push(Some(peer));
-        } else {
-            self.peers[id] = Some(peer);
-        }
+        self.peers.push(Some(peer));
         Ok(id)
     }
 
@@ -125,7 +116,6 @@ impl Swarm {
             }
             self.flush()?;
         }
-        self.free.append(&mut self.closed);
         Ok(())
     }
 

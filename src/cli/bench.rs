@@ -5,8 +5,12 @@
 //! when its PUBLISH has arrived, and what was sent and never arrived is lost.
 
 mod call;
+mod churn;
+mod connect;
+mod fanout;
 mod floor;
 mod histogram;
+mod idle;
 mod outbox;
 mod payload;
 mod peer;
@@ -29,6 +33,14 @@ pub struct BenchArgs {
 enum Workload {
     /// Calls in rooms of two: offers, answers and candidates through the room's signal topic
     Call(call::CallArgs),
+    /// Clients that come, subscribe to a room, and go
+    Connect(connect::ConnectArgs),
+    /// One room in which everybody hears everything
+    Fanout(fanout::FanoutArgs),
+    /// Rooms that are opened, used and abandoned
+    Churn(churn::ChurnArgs),
+    /// Connections that do nothing but stay
+    Idle(idle::IdleArgs),
     /// Serve as the floor: a relay that does only what cannot be avoided, to compare brokers with
     Floor(floor::FloorArgs),
 }
@@ -36,6 +48,10 @@ enum Workload {
 pub fn run(args: BenchArgs) -> Result<(), Failure> {
     match args.workload {
         Workload::Call(args) => call::run(&args),
+        Workload::Connect(args) => connect::run(&args),
+        Workload::Fanout(args) => fanout::run(&args),
+        Workload::Churn(args) => churn::run(&args),
+        Workload::Idle(args) => idle::run(&args),
         Workload::Floor(args) => floor::run(&args),
     }
 }

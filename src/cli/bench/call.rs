@@ -17,15 +17,11 @@ use super::payload::{Kind, Payloads, parse};
 use super::peer::Login;
 use super::process::{Cost, Meter};
 use super::report::{self, Progress, cost_rows, micros_each};
-use super::swarm::{Script, Swarm, events};
+use super::swarm::{PATIENCE, Script, Swarm, events};
 use super::target::TargetArgs;
 
 /// Messages of one side of a call: a description and ten candidates.
 const SIDE: u32 = 11;
-/// Clients that may be connecting at a time.
-const CONNECTING: usize = 64;
-/// How long nothing may happen before what is missing counts as lost.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(Args)]
 pub struct CallArgs {
@@ -143,7 +139,8 @@ pub fn run(args: &CallArgs) -> Result<(), Failure> {
     let mut swarm = Swarm::new(args.target.resolve()?)?;
     let mut calls = Calls::new(args);
     let mut progress = Progress::new(args.target.json);
-    calls.gather(&mut swarm, args.qos, &mut progress)?;
+    let login = |nth: usize| login(nth, args.qos);
+    swarm.gather(2 * calls.rooms.len(), &mut calls, &mut progress, login)?;
 
     let mut pace = args.rate.map(|rate| Pace::new(rate, swarm.now));
     if pace.is_none() {
@@ -162,19 +159,33 @@ pub fn run(args: &CallArgs) -> Result<(), Failure> {
     calls.report(args, measured, latency_us, cost, swarm.acknowledged)
 }
 
+/// Clients are numbered in the order of rooms.
+fn login(nth: usize, qos: u8) -> Login {
+    let user_name = user(nth);
+    Login { client_id: format!("bench-{user_name}"), user_name, keep_alive: 0, filters: vec![topic(nth / 2)], qos }
+}
+
+fn user(nth: usize) -> String {
+    format!("{}-{:06}", ["a", "b"][nth % 2], nth / 2)
+}
+
+fn topic(room: usize) -> String {
+    format!("rooms/bench-{room:06}/signal")
+}
+
 impl Calls {
     fn new(args: &CallArgs) -> Self {
         let now = Instant::now();
-        let side = |name, room| Side { client: 0, user: format!("{name}-{room:06}"), sent: 0, arrived: 0 };
+        let side = |nth| Side { client: nth, user: user(nth), sent: 0, arrived: 0 };
         let room = |room| Room {
-            topic: format!("rooms/bench-{room:06}/signal"),
-            sides: [side('a', room), side('b', room)],
+            topic: topic(room),
+            sides: [side(2 * room), side(2 * room + 1)],
             turn: 0,
             awaited: 0,
             touched: now,
         };
         Self {
-            rooms: (0..args.rooms).map(room).collect(),
+            rooms: (0..args.rooms as usize).map(room).collect(),
             payloads: Payloads::new(),
             qos: QoS::from_bits(args.qos).unwrap_or(QoS::AtLeastOnce),
             pattern: args.pattern,
@@ -185,32 +196,6 @@ impl Calls {
             duplicated: 0,
             latencies: Latencies::new(),
         }
-    }
-
-    /// Connects everybody.
-    fn gather(&mut self, swarm: &mut Swarm, qos: u8, progress: &mut Progress) -> Result<(), Failure> {
-        let mut events = events();
-        let total = 2 * self.rooms.len();
-        let (mut last_ready, mut since) = (0, Instant::now());
-        while swarm.ready() < total {
-            while swarm.dialed() < total && swarm.dialed() - swarm.ready() < CONNECTING {
-                let (room, side) = (swarm.dialed() / 2, swarm.dialed() % 2);
-                let room = &mut self.rooms[room];
-                let user_name = room.sides[side].user.clone();
-                let client_id = format!("bench-{user_name}");
-                let filters = vec![room.topic.clone()];
-                room.sides[side].client = swarm.open(Login { client_id, user_name, keep_alive: 0, filters, qos })?;
-            }
-            swarm.turn(&mut events, self, Duration::from_millis(100))?;
-            let now = Instant::now();
-            progress.tick(now, || format!("{} of {total} connected", swarm.ready()));
-            if swarm.ready() > last_ready {
-                (last_ready, since) = (swarm.ready(), now);
-            } else if now - since > PATIENCE {
-                return Err(Failure::Runtime(format!("{last_ready} of {total} clients connected, then nothing more")));
-            }
-        }
-        Ok(())
     }
 
     /// Whoever's turn it is in a room sends the next messages, which were due at `due`.
@@ -332,18 +317,17 @@ impl Calls {
 }
 
 impl Script for Calls {
-    fn message(&mut self, swarm: &mut Swarm, id: usize, publish: &Publish<'_>) {
-        let Some(said) = parse(publish.payload) else { return };
-        // Rooms were filled in order, so numbers of clients are too.
+    fn message(&mut self, swarm: &mut Swarm, id: usize, publish: &Publish<'_>) -> Result<(), Failure> {
+        let Some(said) = parse(publish.payload) else { return Ok(()) };
         let (index, receiver) = (id / 2, id % 2);
         let room = &mut self.rooms[index];
         let speaker = &mut room.sides[1 - receiver];
         if said.user != speaker.user.as_bytes() {
-            return; // the sender's own
+            return Ok(()); // the sender's own
         }
         if said.seq < speaker.arrived {
             self.duplicated += 1;
-            return;
+            return Ok(());
         }
         speaker.arrived = said.seq + 1;
         self.delivered += 1;
@@ -353,6 +337,7 @@ impl Script for Calls {
         if room.awaited == 0 && self.closed_loop {
             self.speak(swarm, index, swarm.now);
         }
+        Ok(())
     }
 }
 

@@ -18,7 +18,7 @@ pub struct Login {
     pub user_name: String,
     /// Seconds; 0 = none.
     pub keep_alive: u16,
-    /// Subscribed to after CONNACK; without any the client is ready then.
+    /// Subscribed to after CONNACK.
     pub filters: Vec<String>,
     pub qos: u8,
 }
@@ -39,7 +39,7 @@ pub enum Phase {
 pub struct Peer {
     pub stream: TcpStream,
     pub phase: Phase,
-    /// Until it is ready.
+    /// Until it has subscribed.
     pub login: Option<Box<Login>>,
     frames: Option<Deframer>,
     /// What came of something incomplete: the answer to the upgrade, then a packet.

@@ -9,25 +9,34 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use wigwag::wire::mqtt::{
-    Ack, Connect, ConnectProperties, Packet, Publish, QoS, ReasonCode, Subscribe, SubscribeFilters, SubscribeOptions,
-    UserProperties, Version, decode,
+    Ack, Connect, ConnectProperties, Disconnect, Packet, Publish, QoS, ReasonCode, Subscribe, SubscribeFilters,
+    SubscribeOptions, Unsubscribe, UnsubscribeFilters, UserProperties, Version, decode,
 };
 
 use super::Failure;
 use super::peer::{Login, Peer, Phase};
+use super::report::Progress;
 use super::target::Target;
 
 /// Bytes read at once.
 const BUFFER: usize = 256 * 1024;
 const EVENTS: usize = 1024;
 const PACKET_MAX: usize = 1 << 28;
+/// Clients that may be connecting at a time while a crowd gathers.
+const CONNECTING: usize = 64;
+/// How long nothing may happen before what is missing counts as lost.
+pub const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a workload does when something happens to its clients.
 pub trait Script {
-    /// A client has its SUBACK, or its CONNACK if it wanted none.
-    fn ready(&mut self, _swarm: &mut Swarm, _id: usize) {}
+    /// A client has its SUBACK.
+    fn ready(&mut self, _swarm: &mut Swarm, _id: usize) -> Result<(), Failure> {
+        Ok(())
+    }
     /// A PUBLISH has arrived; it is acknowledged already.
-    fn message(&mut self, _swarm: &mut Swarm, _id: usize, _publish: &Publish<'_>) {}
+    fn message(&mut self, _swarm: &mut Swarm, _id: usize, _publish: &Publish<'_>) -> Result<(), Failure> {
+        Ok(())
+    }
 }
 
 /// See the module.
@@ -35,6 +44,9 @@ pub struct Swarm {
     target: Target,
     poll: Poll,
     peers: Vec<Option<Peer>>,
+    free: Vec<usize>,
+    /// Numbers that are free when this turn is over: what it has yet to handle may still mean who had them.
+    closed: Vec<usize>,
     dirty: Vec<usize>,
     buffer: Vec<u8>,
     dialed: usize,
@@ -52,6 +64,8 @@ impl Swarm {
             target,
             poll: Poll::new().map_err(|error| Failure::Runtime(format!("cannot start: {error}")))?,
             peers: Vec::new(),
+            free: Vec::new(),
+            closed: Vec::new(),
             dirty: Vec::new(),
             buffer: vec![0; BUFFER],
             dialed: 0,
@@ -71,22 +85,94 @@ impl Swarm {
         self.ready
     }
 
+    /// Connects further clients until `total` are ready; `login` is asked for the nth's, and n is its number if none
+    /// was ever closed.
+    pub fn gather(
+        &mut self,
+        total: usize,
+        script: &mut impl Script,
+        progress: &mut Progress,
+        login: impl Fn(usize) -> Login,
+    ) -> Result<(), Failure> {
+        let mut events = events();
+        let (mut last_ready, mut since) = (self.ready, Instant::now());
+        while self.ready < total {
+            while self.dialed < total && self.dialed - self.ready < CONNECTING {
+                self.open(login(self.dialed))?;
+            }
+            self.turn(&mut events, script, Duration::from_millis(100))?;
+            let now = Instant::now();
+            progress.tick(now, || format!("{} of {total} connected", self.ready));
+            if self.ready > last_ready {
+                (last_ready, since) = (self.ready, now);
+            } else if now - since > PATIENCE {
+                return Err(Failure::Runtime(format!("{last_ready} of {total} clients connected, then nothing more")));
+            }
+        }
+        Ok(())
+    }
+
     /// Begins a connection and returns the number by which its client is known.
     pub fn open(&mut self, login: Login) -> Result<usize, Failure> {
         let failed = |error| Failure::Runtime(format!("connection {}: {error}", self.dialed));
         let mut stream = self.target.dial(self.dialed).map_err(failed)?;
-        let id = self.peers.len();
+        let id = self.free.pop().unwrap_or(self.peers.len());
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(id), interest).map_err(failed)?;
         self.dialed += 1;
         let peer = Peer::new(stream, login, (self.dialed as u32).wrapping_mul(0x9E37_79B9));
-        self.peers.push(Some(peer));
+        if id == self.peers.len() {
+            self.peers.push(Some(peer));
+        } else {
+            self.peers[id] = Some(peer);
+        }
         Ok(id)
+    }
+
+    /// Says goodbye and closes.
+    pub fn close(&mut self, id: usize) {
+        if let Some(mut peer) = self.peers[id].take() {
+            if peer.phase == Phase::Ready {
+                self.ready -= 1;
+                peer.push(self.target.version, &Packet::Disconnect(Disconnect::default()));
+            }
+            // Whether the goodbye arrives or not, this client is gone.
+            let _ = peer.flush();
+            self.closed.push(id);
+        }
     }
 
     pub fn publish(&mut self, id: usize, topic: &str, qos: QoS, payload: &[u8]) {
         let version = self.target.version;
         self.say(id, |peer| peer.publish(version, topic, qos, payload));
+    }
+
+    /// Subscribes a client that is ready to one more filter; it is ready again when that is granted.
+    pub fn subscribe(&mut self, id: usize, filter: String, qos: u8) {
+        if let Some(peer) = &mut self.peers[id] {
+            self.ready -= usize::from(peer.phase == Phase::Ready);
+            peer.login = Some(Box::new(Login { filters: vec![filter], qos, ..Login::default() }));
+        }
+        let version = self.target.version;
+        self.say(id, |peer| subscribe(peer, version));
+    }
+
+    pub fn unsubscribe(&mut self, id: usize, filter: &str) {
+        let mut filters = Vec::new();
+        UnsubscribeFilters::push(&mut filters, filter);
+        let version = self.target.version;
+        self.say(id, |peer| {
+            let packet_id = peer.next_id();
+            if let Ok(filters) = UnsubscribeFilters::new(&filters) {
+                let unsubscribe = Unsubscribe { packet_id, user: UserProperties::default(), filters };
+                peer.push(version, &Packet::Unsubscribe(unsubscribe));
+            }
+        });
+    }
+
+    pub fn ping(&mut self, id: usize) {
+        let version = self.target.version;
+        self.say(id, |peer| peer.push(version, &Packet::PingReq));
     }
 
     fn say(&mut self, id: usize, what: impl FnOnce(&mut Peer)) {
@@ -112,10 +198,11 @@ impl Swarm {
                 self.writable(id).map_err(|error| ended(id, &error))?;
             }
             if event.is_readable() {
-                self.readable(id, event.is_read_closed(), script).map_err(|error| ended(id, &error))?;
+                self.readable(id, event.is_read_closed(), script)?;
             }
             self.flush()?;
         }
+        self.free.append(&mut self.closed);
         Ok(())
     }
 
@@ -143,7 +230,7 @@ impl Swarm {
         peer.flush()
     }
 
-    fn readable(&mut self, id: usize, read_closed: bool, script: &mut impl Script) -> Result<(), String> {
+    fn readable(&mut self, id: usize, read_closed: bool, script: &mut impl Script) -> Result<(), Failure> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut result = Ok(false);
         // What is closed is read to its end, which no further event would tell of.
@@ -155,17 +242,18 @@ impl Swarm {
     }
 
     /// Says whether there is nothing more to read.
-    fn read_once(&mut self, id: usize, buffer: &mut [u8], script: &mut impl Script) -> Result<bool, String> {
+    fn read_once(&mut self, id: usize, buffer: &mut [u8], script: &mut impl Script) -> Result<bool, Failure> {
+        let failed = |error: String| ended(id, &error);
         let Some(peer) = &mut self.peers[id] else { return Ok(true) };
         if peer.phase == Phase::Dialing {
             return Ok(true);
         }
         let before = peer.phase;
-        let Some(received) = peer.receive(buffer)? else { return Ok(true) };
+        let Some(received) = peer.receive(buffer).map_err(failed)? else { return Ok(true) };
         self.now = Instant::now();
         if before == Phase::Upgrading && peer.phase == Phase::Connecting {
             connect(peer, &self.target);
-            peer.flush()?;
+            peer.flush().map_err(failed)?;
         }
         let mut start = 0;
         while start < received.end {
@@ -175,7 +263,7 @@ impl Swarm {
                     self.packet(id, &packet, script)?;
                 }
                 Ok(None) => break,
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(failed(error.to_string())),
             }
         }
         if let Some(peer) = &mut self.peers[id] {
@@ -184,47 +272,45 @@ impl Swarm {
         Ok(received.drained)
     }
 
-    fn packet(&mut self, id: usize, packet: &Packet<'_>, script: &mut impl Script) -> Result<(), String> {
+    fn packet(&mut self, id: usize, packet: &Packet<'_>, script: &mut impl Script) -> Result<(), Failure> {
+        let failed = |what: String| Err(ended(id, &what));
         match packet {
             Packet::Publish(publish) => {
                 if let Some(packet_id) = publish.packet_id {
                     let version = self.target.version;
                     self.say(id, |peer| peer.push(version, &Packet::PubAck(success(packet_id))));
                 }
-                script.message(self, id, publish);
+                script.message(self, id, publish)?;
             }
-            Packet::PubAck(ack) if ack.reason.is_error() => return Err(format!("PUBLISH refused: {:?}", ack.reason)),
+            Packet::PubAck(ack) if ack.reason.is_error() => {
+                return failed(format!("PUBLISH refused: {:?}", ack.reason));
+            }
             Packet::PubAck(_) => self.acknowledged += 1,
             Packet::ConnAck(ack) if ack.reason != ReasonCode::SUCCESS => {
-                return Err(format!("CONNECT refused: {:?}", ack.reason));
+                return failed(format!("CONNECT refused: {:?}", ack.reason));
             }
             Packet::ConnAck(_) => {
                 let version = self.target.version;
-                let mut subscribed = false;
-                self.say(id, |peer| subscribed = subscribe(peer, version));
-                if !subscribed {
-                    self.became_ready(id, script);
-                }
+                self.say(id, |peer| subscribe(peer, version));
             }
             Packet::SubAck(ack) => {
                 if let Some(code) = ack.codes.iter().find(|&&code| code >= 0x80) {
-                    return Err(format!("SUBSCRIBE refused: {code:#04x}"));
+                    return failed(format!("SUBSCRIBE refused: {code:#04x}"));
                 }
-                self.became_ready(id, script);
+                return self.became_ready(id, script);
             }
-            Packet::Disconnect(disconnect) => return Err(format!("DISCONNECT: {:?}", disconnect.reason)),
+            Packet::Disconnect(disconnect) => return failed(format!("DISCONNECT: {:?}", disconnect.reason)),
             _ => {}
         }
         Ok(())
     }
 
-    fn became_ready(&mut self, id: usize, script: &mut impl Script) {
+    fn became_ready(&mut self, id: usize, script: &mut impl Script) -> Result<(), Failure> {
         if let Some(peer) = &mut self.peers[id] {
             peer.phase = Phase::Ready;
-            peer.login = None;
             self.ready += 1;
-            script.ready(self, id);
         }
+        script.ready(self, id)
     }
 
     fn flush(&mut self) -> Result<(), Failure> {
@@ -259,20 +345,20 @@ fn connect(peer: &mut Peer, target: &Target) {
     peer.login = Some(login);
 }
 
-/// Says whether there was anything to subscribe to.
-fn subscribe(peer: &mut Peer, version: Version) -> bool {
-    let Some(login) = peer.login.take() else { return false };
+/// Asks for what the login wants to hear, after which the login is not needed any more.
+fn subscribe(peer: &mut Peer, version: Version) {
+    let Some(login) = peer.login.take() else { return };
     let qos = QoS::from_bits(login.qos).unwrap_or(QoS::AtLeastOnce);
     // 3.1.1 knows no No Local, and leaves it out when the packet is written.
     let options = SubscribeOptions { no_local: version == Version::V5, ..SubscribeOptions::new(qos) };
     let mut filters = Vec::new();
     login.filters.iter().for_each(|filter| SubscribeFilters::push(&mut filters, filter, options));
-    let Ok(filters) = SubscribeFilters::new(&filters) else { return false };
+    // The workloads make no filter that is not one.
+    let Ok(filters) = SubscribeFilters::new(&filters) else { return };
     let packet_id = peer.next_id();
     let subscribe = Subscribe { packet_id, subscription_id: None, user: UserProperties::default(), filters };
     peer.push(version, &Packet::Subscribe(subscribe));
     peer.phase = Phase::Subscribing;
-    true
 }
 
 fn success(packet_id: std::num::NonZeroU16) -> Ack<'static> {

@@ -1,0 +1,122 @@
+//! `wigwag bench connect`: clients that come, subscribe to a room, and go.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::Failure;
+use super::histogram::{Latencies, Percentiles};
+use super::peer::Login;
+use super::process::{Cost, Meter};
+use super::report::{self, Progress, cost_rows, micros_each};
+use super::swarm::{Script, Swarm, events};
+use super::target::TargetArgs;
+
+#[derive(Args)]
+pub struct ConnectArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+
+    /// Clients that are connecting at the same time
+    #[arg(long, default_value = "50", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    concurrency: u32,
+
+    /// Seconds that are measured
+    #[arg(long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+
+    /// Seconds of the same before that
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    warmup: u64,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    workload: &'static str,
+    url: &'a str,
+    concurrency: u32,
+    connected: u64,
+    connects_per_second: f64,
+    /// From the first packet of TCP to SUBACK.
+    latency_us: Percentiles,
+    server_cpu_us_per_connect: Option<f64>,
+    generator_cpu_us_per_connect: f64,
+    cost: Cost,
+}
+
+struct Visitors {
+    /// When each of those that are connecting began, by client.
+    began: Vec<Instant>,
+    come: u64,
+    latencies: Latencies,
+}
+
+pub fn run(args: &ConnectArgs) -> Result<(), Failure> {
+    let mut swarm = Swarm::new(args.target.resolve()?)?;
+    let mut progress = Progress::new(args.target.json);
+    let mut visitors = Visitors { began: Vec::new(), come: 0, latencies: Latencies::new() };
+    for _ in 0..args.concurrency {
+        visitors.next(&mut swarm)?;
+    }
+    visitors.keep_coming(&mut swarm, Duration::from_secs(args.warmup), &mut progress)?;
+    visitors.latencies.clear();
+    let before = visitors.come;
+    let meter = Meter::start(args.target.pid)?;
+    visitors.keep_coming(&mut swarm, Duration::from_secs(args.seconds), &mut progress)?;
+    let cost = meter.read()?;
+    drop(progress);
+
+    let connected = visitors.come - before;
+    let latency_us = visitors.latencies.percentiles();
+    let report = Report {
+        workload: "connect",
+        url: &args.target.url,
+        concurrency: args.concurrency,
+        connected,
+        connects_per_second: connected as f64 / cost.seconds,
+        latency_us,
+        server_cpu_us_per_connect: cost.server_cpu_seconds.map(|cpu| micros_each(cpu, connected)),
+        generator_cpu_us_per_connect: micros_each(cost.generator_cpu_seconds, connected),
+        cost,
+    };
+    let mut rows = vec![("connected", format!("{connected} ({:.0} a second)", report.connects_per_second))];
+    rows.extend(latency_us.rows());
+    rows.extend(cost_rows(&cost, connected, "connect"));
+    report::print(args.target.json, &report, &rows)
+}
+
+impl Visitors {
+    fn next(&mut self, swarm: &mut Swarm) -> Result<(), Failure> {
+        let nth = swarm.dialed();
+        let filters = vec![format!("rooms/bench-{}/signal", nth / 2)];
+        let user_name = format!("bench-{nth}");
+        let now = Instant::now();
+        let id = swarm.open(Login { client_id: user_name.clone(), user_name, keep_alive: 60, filters, qos: 1 })?;
+        self.began.resize(self.began.len().max(id + 1), now);
+        self.began[id] = now;
+        Ok(())
+    }
+
+    fn keep_coming(&mut self, swarm: &mut Swarm, during: Duration, progress: &mut Progress) -> Result<(), Failure> {
+        let mut events = events();
+        let end = Instant::now() + during;
+        loop {
+            let now = Instant::now();
+            if now >= end {
+                return Ok(());
+            }
+            swarm.turn(&mut events, self, Duration::from_millis(50))?;
+            progress.tick(now, || format!("{} came and went, {} s to go", self.come, (end - now).as_secs()));
+        }
+    }
+}
+
+impl Script for Visitors {
+    fn ready(&mut self, swarm: &mut Swarm, id: usize) -> Result<(), Failure> {
+        self.come += 1;
+        self.latencies.record(swarm.now.saturating_duration_since(self.began[id]));
+        swarm.close(id);
+        self.next(swarm)
+    }
+}

@@ -106,6 +106,8 @@ impl std::error::Error for StartError {
     }
 }
 
+/// How long a shutdown waits, after everything else, for workers that are in the middle of something.
+const LAST_WORK: Duration = Duration::from_secs(2);
 const SHUTTING_DOWN: Close = Close { reason: ReasonCode::SERVER_SHUTTING_DOWN, what: "the server is shutting down" };
 
 impl Server {
@@ -245,7 +247,7 @@ impl Running {
         // Who has not taken everything by now is told at least why it does not get it.
         self.shared.hub.close_all(SHUTTING_DOWN);
         self.without_sockets_by(deadline).await;
-        self.workers.stop().await;
+        self.workers.stop(LAST_WORK).await;
     }
 
     async fn without_sockets_by(&self, deadline: Instant) {

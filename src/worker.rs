@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -58,19 +59,23 @@ impl Workers {
         self.inner.runtimes[turn % self.inner.runtimes.len()].spawn(task);
     }
 
-    /// Drops every task and waits until the threads have ended.
-    pub async fn stop(&self) {
+    /// Drops every task and waits until the threads have ended, up to `patience`: a thread that is deep in work ends
+    /// when that is done, and nobody need wait for it.
+    pub async fn stop(&self, patience: Duration) {
         let threads = std::mem::take(&mut *self.inner.threads.lock());
-        let join = tokio::task::spawn_blocking(move || {
+        let (done, ended) = oneshot::channel();
+        // Not a blocking task of the host's runtime, which would wait for it in turn.
+        std::thread::spawn(move || {
             let (stops, joins): (Vec<_>, Vec<_>) = threads.into_iter().map(|thread| (thread.stop, thread.join)).unzip();
             drop(stops);
             for join in joins {
                 // A worker that panicked has ended, which is what is waited for.
                 let _ = join.join();
             }
+            // Nobody may be waiting any more.
+            let _ = done.send(());
         });
-        // The only failure is that the host's runtime is going down itself.
-        let _ = join.await;
+        let _ = tokio::time::timeout(patience, ended).await;
     }
 
     /// Tells the threads to end without waiting for it.

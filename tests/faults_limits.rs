@@ -135,6 +135,16 @@ fn a_session_has_as_many_subscriptions_as_it_may() {
 }
 
 #[test]
+fn a_packet_names_a_bounded_number_of_filters() {
+    let broker = Broker::start();
+    let filters = vec![("a", SubscribeOptions::new(QoS::AtMostOnce)); 257];
+    let mut client = broker.connect(Client::v5("c"));
+    assert_eq!(client.subscribe_all(&filters[..256], None).len(), 256);
+    client.send_subscribe(&filters, None);
+    client.expect_disconnect(0x97);
+}
+
+#[test]
 fn topics_and_filters_have_a_length_and_a_depth() {
     everywhere(|version, transport| {
         let broker = Broker::start();

@@ -164,6 +164,9 @@ impl Hub {
         dirty: &mut Dirty,
     ) {
         let mut state = session.lock();
+        if state.outbound.stored_full(&self.limits.queue) {
+            return; // it would be walked for nothing
+        }
         shard.retained.matching(permit.filter(), &mut |retained| {
             let own = permit.options().no_local && retained.message.publisher() == session.id; // [MQTT-3.8.3-3]
             if !own && !retained.message.expired(now) {

@@ -49,6 +49,11 @@ impl Policy {
         Self { topics }
     }
 
+    /// Bytes of the longest topic that anybody may publish to.
+    pub fn topic_length(&self) -> usize {
+        self.topics.bytes
+    }
+
     /// Decides who a connection is.
     pub fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Identity, Refusal> {
         identity::open(credentials)

@@ -340,7 +340,13 @@ impl Opening<'_> {
         edge.hub.watch_silence(&connected.session, connected.epoch, now);
         edge.hub.metrics.connects.increment(1);
         let asked = properties.session_expiry;
-        let inbound = Inbound::new(connect.version, limits.topic_aliases, limits.user_properties, asked);
+        let inbound = Inbound::new(
+            connect.version,
+            limits.topic_aliases,
+            edge.hub.policy.topic_length(),
+            limits.user_properties,
+            asked,
+        );
         Ok(Opened { connected, identity, inbound })
     }
 

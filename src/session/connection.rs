@@ -43,6 +43,11 @@ const ROUTED: u64 = 128;
 /// Answers that a client may leave unread before nothing more is read from it.
 const UNREAD: usize = 64 * 1024;
 
+const TOO_MANY_FILTERS: Close =
+    Close { reason: ReasonCode::QUOTA_EXCEEDED, what: "more filters in one packet than this server takes" };
+/// Filters of one packet: as many as a session may have, and never fewer than this.
+const FILTERS: usize = 256;
+
 /// See the module.
 pub struct Connection {
     edge: Arc<Edge>,
@@ -332,8 +337,14 @@ impl Handler for Turn<'_> {
             Step::PubComp(ack) => {
                 work.session.lock().outbound.pubcomp(ack.packet_id);
             }
-            Step::Subscribe(subscribe) => work.subscribe(&subscribe),
-            Step::Unsubscribe(unsubscribe) => work.unsubscribe(&unsubscribe),
+            Step::Subscribe(subscribe) => {
+                work.bound_filters(subscribe.filters.iter().count())?;
+                work.subscribe(&subscribe);
+            }
+            Step::Unsubscribe(unsubscribe) => {
+                work.bound_filters(unsubscribe.filters.iter().count())?;
+                work.unsubscribe(&unsubscribe);
+            }
             Step::Ping => encode(&mut work.scratch.acks, work.version, &Packet::PingResp), // [MQTT-3.12.4-1]
             Step::Disconnect(disconnect) => {
                 work.goodbye(&disconnect);
@@ -431,6 +442,11 @@ impl Work<'_> {
             });
         }
         explained
+    }
+
+    /// One packet can name tens of thousands of filters, each of them work.
+    fn bound_filters(&self, count: usize) -> Result<(), Stop> {
+        if count <= self.edge.hub.limits.subscriptions.max(FILTERS) { Ok(()) } else { Err(TOO_MANY_FILTERS.into()) }
     }
 
     fn subscribe(&mut self, subscribe: &Subscribe<'_>) {

@@ -33,6 +33,8 @@ pub struct Inbound {
     pub version: Version,
     /// Topic Alias Maximum that we announced.
     topic_aliases: u16,
+    /// Bytes of the longest topic that an alias is kept for.
+    topic_length: usize,
     user_properties: usize,
     /// Session expiry that CONNECT asked for.
     expiry: u32,
@@ -49,8 +51,8 @@ const TOO_MANY_PROPERTIES: Close =
     Close { reason: ReasonCode::QUOTA_EXCEEDED, what: "more user properties than this server takes" };
 
 impl Inbound {
-    pub fn new(version: Version, topic_aliases: u16, user_properties: usize, expiry: u32) -> Self {
-        Self { version, topic_aliases, user_properties, expiry, aliases: None }
+    pub fn new(version: Version, topic_aliases: u16, topic_length: usize, user_properties: usize, expiry: u32) -> Self {
+        Self { version, topic_aliases, topic_length, user_properties, expiry, aliases: None }
     }
 
     /// Judges the next packet.
@@ -93,6 +95,10 @@ impl Inbound {
             return Err(ALIAS_INVALID); // [MQTT-3.3.2-9]
         }
         let aliases = self.aliases.get_or_insert_default();
+        if publish.topic.len() > self.topic_length {
+            // The policy refuses the message; the name is not worth keeping.
+            return Ok(publish);
+        }
         if !publish.topic.is_empty() {
             aliases.insert(alias, publish.topic.into());
         } else if let Some(topic) = aliases.get(&alias) {

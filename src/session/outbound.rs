@@ -150,6 +150,11 @@ impl Outbound {
         Queued::Accepted
     }
 
+    /// Whether no further retained message has room.
+    pub fn stored_full(&self, limits: &QueueLimits) -> bool {
+        self.stored >= limits.retained
+    }
+
     /// Whether a delivery leaves the queue within the limits divided by `share`; one message always has room.
     fn has_room(&self, delivery: &Delivery, limits: &QueueLimits, share: usize) -> bool {
         if delivery.stored {

@@ -7,7 +7,7 @@ use crate::{
 };
 
 fn inbound() -> Inbound {
-    Inbound::new(Version::V5, 2, 3, 0)
+    Inbound::new(Version::V5, 2, 100, 3, 0)
 }
 
 fn publish(topic: &str, alias: u16) -> Packet<'_> {
@@ -51,9 +51,17 @@ fn an_alias_stands_for_the_topic_that_last_came_with_it() {
 fn an_alias_beyond_the_maximum_or_never_set_ends_the_connection() {
     refused(&mut inbound(), publish("a", 3), ReasonCode::TOPIC_ALIAS_INVALID);
     refused(&mut inbound(), publish("", 1), ReasonCode::PROTOCOL_ERROR);
-    let mut without = Inbound::new(Version::V5, 0, 3, 0);
+    let mut without = Inbound::new(Version::V5, 0, 100, 3, 0);
     refused(&mut without, publish("a", 1), ReasonCode::TOPIC_ALIAS_INVALID);
     assert!(without.aliases.is_none());
+}
+
+#[test]
+fn an_alias_keeps_no_topic_that_is_too_long_to_be_published_to() {
+    let mut inbound = inbound();
+    let long = "x".repeat(101);
+    assert_eq!(topic(&mut inbound, &long, 1), long);
+    refused(&mut inbound, publish("", 1), ReasonCode::PROTOCOL_ERROR);
 }
 
 /// [MQTT-3.1.0-2], [MQTT-4.12.0-6]; what only a server sends is nothing that a client may.
@@ -112,7 +120,7 @@ fn a_disconnect_may_change_a_session_expiry_but_not_bring_one() {
     refused(&mut inbound(), disconnect(Some(1)), ReasonCode::PROTOCOL_ERROR);
     assert!(inbound().step(disconnect(Some(0))).is_ok());
     assert!(inbound().step(disconnect(None)).is_ok());
-    assert!(Inbound::new(Version::V5, 0, 0, 10).step(disconnect(Some(u32::MAX))).is_ok());
+    assert!(Inbound::new(Version::V5, 0, 100, 0, 10).step(disconnect(Some(u32::MAX))).is_ok());
 }
 
 /// [MQTT-4.3.3-10], [MQTT-4.3.3-2]

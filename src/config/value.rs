@@ -29,7 +29,7 @@ pub(super) enum Form {
 }
 
 impl Raw {
-    fn text(&self) -> Option<&str> {
+    pub fn text(&self) -> Option<&str> {
         match &self.form {
             Form::String(text) | Form::Untyped(text) => Some(text),
             _ => None,
@@ -56,7 +56,7 @@ impl Raw {
         }
     }
 
-    fn reject(&self, allowed: String) -> Vec<Rejected> {
+    pub fn reject(&self, allowed: String) -> Vec<Rejected> {
         vec![Rejected { origin: self.origin.clone(), found: self.found(), allowed }]
     }
 }
@@ -377,6 +377,7 @@ impl<K: Kind> Kind for List<K> {
     }
 }
 
-fn quote(text: &str) -> String {
+/// Text in TOML.
+pub(super) fn quote(text: &str) -> String {
     toml::Value::from(text).to_string()
 }

@@ -395,7 +395,7 @@ fn what_3_1_1_cannot_say_is_left_out() {
     assert_eq!(encoded(Version::V311, Packet::SubAck(suback(&[1, 0x87, 0x97]))), [0x90, 5, 0, 7, 1, 0x80, 0x80]);
     assert_eq!(encoded(Version::V311, Packet::UnsubAck(suback(&[0x11]))), [0xB0, 2, 0, 7]);
     assert_eq!(encoded(Version::V311, Packet::Disconnect(disconnect)), [0xE0, 0]);
-    assert_eq!(encoded(Version::V311, Packet::Auth(Auth::default())), []);
+    assert_eq!(encoded(Version::V311, Packet::Auth(Auth::default())), [0u8; 0]);
 }
 
 #[test]

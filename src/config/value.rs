@@ -29,7 +29,8 @@ pub(super) enum Form {
 }
 
 impl Raw {
-    fn text(&self) -> Option<&str> {
+    /// Text, however it was written.
+    pub fn text(&self) -> Option<&str> {
         match &self.form {
             Form::String(text) | Form::Untyped(text) => Some(text),
             _ => None,
@@ -56,7 +57,8 @@ impl Raw {
         }
     }
 
-    fn reject(&self, allowed: String) -> Vec<Rejected> {
+    /// As it stands here, it cannot be used.
+    pub fn reject(&self, allowed: String) -> Vec<Rejected> {
         vec![Rejected { origin: self.origin.clone(), found: self.found(), allowed }]
     }
 }
@@ -377,6 +379,7 @@ impl<K: Kind> Kind for List<K> {
     }
 }
 
-fn quote(text: &str) -> String {
+/// Text in TOML.
+pub(super) fn quote(text: &str) -> String {
     toml::Value::from(text).to_string()
 }

@@ -14,4 +14,5 @@ mod worker;
 
 pub use config::Config;
 pub use hub::Held;
+pub use policy::auth;
 pub use server::{Addresses, Builder, Running, Server, StartError};

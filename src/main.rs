@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command, check, publish, serve, subscribe};
+use cli::{Cli, Command, check, publish, serve, subscribe, token, user};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -18,6 +18,8 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Pub(args) => publish::run(args),
         Command::Sub(args) => subscribe::run(args),
+        Command::Token(args) => token::run(args),
+        Command::User(args) => user::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

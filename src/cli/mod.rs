@@ -8,6 +8,8 @@ mod settings;
 pub mod subscribe;
 mod terminal;
 mod tls;
+pub mod token;
+pub mod user;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -37,6 +39,10 @@ pub enum Command {
     Pub(publish::PubArgs),
     /// Print the messages of one or more topic filters of any MQTT broker
     Sub(subscribe::SubArgs),
+    /// Mint a token, or `inspect` one
+    Token(token::TokenArgs),
+    /// Help with the file of users
+    User(user::UserArgs),
 }
 
 /// Why a command did not do what it was asked for, in words for who typed it.

@@ -5,6 +5,7 @@
 //! It still refuses what no policy would allow: names that are not names, and topics beyond the configured bounds.
 
 mod identity;
+pub mod payload;
 mod permit;
 
 use std::{sync::Arc, time::Instant};

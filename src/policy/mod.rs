@@ -4,6 +4,7 @@
 //! At present there is one policy, *open*: the user name is believed, every topic outside `$…` is open to everybody.
 //! It still refuses what no policy would allow: names that are not names, and topics beyond the configured bounds.
 
+pub mod grants;
 mod identity;
 mod permit;
 

@@ -108,6 +108,131 @@ fn each_mistake_in_a_file() {
     }
 }
 
+/// `rest` is lines 4 and on of a row at line 1.
+fn complaints_of_row(filter: &str, rest: &str) -> String {
+    complaints(&format!("[[topic]]\nname = \"x\"\nfilter = \"{filter}\"\n{rest}"))
+}
+
+#[test]
+fn each_mistake_in_a_row_of_the_topic_table() {
+    let words = "\"self\", \"member\", \"join\", \"listen\", \"admin\", \"grant\", \"observe\", \"service\", several of \
+                 them like \"self+join\", \"anyone\", \"broker\" or \"nobody\"";
+    let table = [
+        (
+            "a/{usr}",
+            "",
+            "broker.toml:3: topic.filter: found \"{usr}\", allowed: {room}, {user}, {client} or {claim:NAME} as a whole \
+             level",
+        ),
+        (
+            "a/#/b",
+            "",
+            "broker.toml:3: topic.filter: found \"a/#/b\", allowed: a topic filter: not empty, + and # as whole levels, \
+             # only as the last",
+        ),
+        (
+            "{user}/x/{user}",
+            "",
+            "broker.toml:3: topic.filter: found \"{user}/x/{user}\", allowed: {room} and {user} at most once in a filter",
+        ),
+        ("a", "publish = [\n\"membr\"]", &format!("broker.toml:5: topic.publish: found \"membr\", allowed: {words}")),
+        (
+            "{user}",
+            "publish = [\"self+anyone\"]",
+            &format!("broker.toml:4: topic.publish: found \"self+anyone\", allowed: {words}"),
+        ),
+        (
+            "a",
+            "publish = \"self\"",
+            &format!("broker.toml:4: topic.publish: found \"self\", allowed: a list of {words}"),
+        ),
+        ("{room}", "subscribe = [\"self\"]", "broker.toml:4: topic.subscribe: \"self\" needs {user} in the filter"),
+        ("{user}", "publish = [\"member\"]", "broker.toml:4: topic.publish: \"member\" needs {room} in the filter"),
+        (
+            "a",
+            "publish = [\"service\", \"admin\"]",
+            "broker.toml:4: topic.publish: \"admin\" needs {room} in the filter",
+        ),
+        (
+            "a",
+            "publish = [\"nobody\", \"anyone\"]",
+            "broker.toml:4: topic.publish: \"nobody\" means nothing beside others",
+        ),
+        (
+            "a",
+            "subscribe = [\"broker\"]",
+            "broker.toml:4: topic.subscribe: the broker subscribes to nothing; \"nobody\" keeps every client out",
+        ),
+        ("a", "joins = true", "broker.toml:4: topic.joins: without {room} in the filter there is no room to join"),
+        ("a", "qos = { max = 0, raise = true }", "broker.toml:4: topic.qos: raise with max = 0 raises nothing"),
+        ("a", "qos = { max = 1, min = 2 }", "broker.toml:4: topic.qos: min = 2 is above max = 1"),
+        ("a", "qos.max = 3", "broker.toml:4: topic.qos.max: found 3, allowed: a whole number from 0 to 2"),
+        ("a", "qos = 1", "broker.toml:4: topic.qos: found 1, allowed: a table: { key = value, … }"),
+        ("a", "qos = { maxx = 1 }", "broker.toml:4: topic.qos.maxx is not known, did you mean topic.qos.max?"),
+        ("a", "retian = \"never\"", "broker.toml:4: topic.retian is not known, did you mean topic.retain?"),
+        (
+            "a",
+            "retain = \"always\"",
+            "broker.toml:4: topic.retain: found \"always\", allowed: \"never\" or \"allowed\" or \"grant\" or \"broker\"",
+        ),
+        (
+            "{room}",
+            "retain_per_room = 5",
+            "broker.toml:4: topic.retain_per_room: a client's messages are not retained here; see retain",
+        ),
+        (
+            "a",
+            "retain = \"allowed\"\nretain_per_room = 5",
+            "broker.toml:5: topic.retain_per_room: without {room} in the filter there is no room to count in",
+        ),
+        (
+            "a",
+            "rate = { burst = 0 }",
+            "broker.toml:4: topic.rate.burst: found 0, allowed: a duration from \"100ms\" to \"1h\" (seconds, or like \
+             \"500ms\", \"10s\", \"5m\", \"1h\")",
+        ),
+        (
+            "rooms/#",
+            "[[topic]]\nname = \"y\"\nfilter = \"rooms/{room}/signal\"",
+            "broker.toml:6: topic.filter: never reached: \"rooms/#\" at broker.toml:1 matches all of it; move this row \
+             before that",
+        ),
+        (
+            "a",
+            "[[topic]]\nname = \"x\"\nfilter = \"b\"",
+            "broker.toml:5: topic.name: \"x\" is the name of the row at broker.toml:1 already",
+        ),
+    ];
+    for (filter, rest, expected) in table {
+        assert_eq!(complaints_of_row(filter, rest), expected, "for {filter} and\n{rest}");
+    }
+}
+
+#[test]
+fn each_mistake_in_the_topic_table_as_a_whole() {
+    let name = "1 to 32 of a-z, 0-9, - and _, and not \"open\", the class of what open mode adds";
+    let filter = "a topic filter: not empty, + and # as whole levels, # only as the last";
+    let rows: String = (0..64).map(|n| format!("[[topic]]\nname = \"x{n}\"\nfilter = \"{n}\"\n")).collect();
+    let a_table = "allowed: tables: [[topic]] and its keys on lines of their own, for each";
+    let table = [
+        ("topic = 5", format!("broker.toml:1: topic: found 5, {a_table}")),
+        ("[topic]\nname = \"x\"", format!("broker.toml:1: topic: found a table, {a_table}")),
+        ("topic = [\n{ name = \"x\", filter = \"a\" }, 5]", "broker.toml:2: topic: found 5, allowed: a table".into()),
+        ("[[topics]]\nname = \"x\"", "broker.toml:1: [[topics]] is not known, did you mean [[topic]]?".into()),
+        ("[topics]\nname = \"x\"", "broker.toml:1: [topics] is not known, did you mean [[topic]]?".into()),
+        ("\n[[topic]]\nname = \"x\"", format!("broker.toml:2: topic.filter: found nothing, allowed: {filter}")),
+        ("[[topic]]\nfilter = \"x\"", format!("broker.toml:1: topic.name: found nothing, allowed: {name}")),
+        (
+            "[[topic]]\nfilter = \"x\"\nname = \"open\"",
+            format!("broker.toml:3: topic.name: found \"open\", allowed: {name}"),
+        ),
+        (&rows, "broker.toml:190: topic: there are more than 63 rows; merge some, or use wildcards".into()),
+    ];
+    for (toml, expected) in table {
+        assert_eq!(complaints(toml), expected, "for\n{toml}");
+    }
+}
+
 #[test]
 fn all_mistakes_are_reported_at_once_in_the_order_of_their_lines() {
     let toml =

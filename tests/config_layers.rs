@@ -140,3 +140,46 @@ fn a_self_signed_certificate_brings_its_listener_and_yields_to_a_chosen_one() {
     let config = sources.load().expect("valid").config;
     assert_eq!(config.http.tls_listen, [SocketAddr::from(([127, 0, 0, 1], 1))]);
 }
+
+/// A row by its name and filter.
+fn rows(config: &Config) -> Vec<(&str, String)> {
+    config.topics.0.iter().map(|row| (&*row.name, row.filter.to_string())).collect()
+}
+
+#[test]
+fn a_file_with_topics_replaces_the_whole_table_and_shows_where_each_stands() {
+    let text = r##"[[topic]]
+name = "a"
+filter = "a/{room}"
+publish = ["join", "service"]
+qos.max = 1
+rate = { messages = 0 }
+
+[[topic]]
+name = "b"
+filter = "#"
+"##;
+    let file = temporary("topics.toml", text);
+    let effective = Sources::new(Some(&file), []).expect("readable").load().expect("valid");
+    assert_eq!(rows(&effective.config), [("a", "a/{room}".into()), ("b", "#".into())]);
+    let row = &effective.config.topics.0[0];
+    assert_eq!(row.publish, wigwag::config::Audience::parse(&["join", "service"]).expect("words"));
+    assert_eq!((row.qos.max as u8, row.qos.raise, row.rate.messages), (1, false, None));
+    assert_eq!(row.rate.bytes, Some(256 << 10), "a key that is left out of a table keeps its default");
+
+    let shown = effective.to_string();
+    for line in [1, 8] {
+        assert!(shown.contains(&format!("\n[[topic]]  # {}:{line}\n", file.display())), "{shown}");
+    }
+    assert_eq!(Config::from_toml_str(&shown), Ok(effective.config), "what is shown is what is in effect");
+}
+
+#[test]
+fn an_empty_table_is_empty() {
+    let effective = Sources::default().load().expect("valid");
+    assert_eq!(effective.config.topics.0.len(), 13);
+    let file = temporary("no_topics.toml", "topic = []\n[sys]\ninterval = 1\n");
+    let effective = Sources::new(Some(&file), []).expect("readable").load().expect("valid");
+    assert!(effective.config.topics.0.is_empty());
+    assert_eq!(Config::from_toml_str(&effective.to_string()), Ok(effective.config));
+}

@@ -17,6 +17,7 @@ mod limits;
 mod listen;
 mod process;
 mod reader;
+mod topic;
 mod value;
 
 use std::fmt;
@@ -27,6 +28,10 @@ pub use limits::Limits;
 pub use listen::{AllowedOrigin, HttpConfig, Identity, IdentityFiles, MqttConfig, TlsConfig};
 pub use process::{LogConfig, LogFormat, MetricsConfig, ServerConfig, SessionConfig, SysConfig};
 use reader::{Entry, Reader};
+pub use topic::{
+    Audience, Combination, Level, Pattern, PatternError, PayloadKind, QosRule, Rate, RetainRule, TopicRow, TopicRows,
+    Word,
+};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,6 +54,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Prometheus metrics.
     pub metrics: MetricsConfig,
+    /// Who may say what, and where.
+    pub topics: TopicRows,
 }
 
 impl Config {
@@ -121,6 +128,7 @@ impl Sources {
     pub fn load(self) -> Result<Effective, ConfigErrors> {
         let Self { mut reader, self_signed } = self;
         reader.require_syntax()?;
+        let (topics, topic_origins) = TopicRows::read(&mut reader);
         let config = Config {
             server: ServerConfig::read(&mut reader),
             http: HttpConfig::read(&mut reader),
@@ -131,9 +139,10 @@ impl Sources {
             sys: SysConfig::read(&mut reader),
             log: LogConfig::read(&mut reader),
             metrics: MetricsConfig::read(&mut reader),
+            topics,
         };
         listen::check(&mut reader, &config.http, &config.mqtt, &config.tls);
-        Ok(Effective { entries: reader.finish()?, config })
+        Ok(Effective { entries: reader.finish()?, topic_origins, config })
     }
 }
 
@@ -144,10 +153,16 @@ pub struct Effective {
     /// What is in effect.
     pub config: Config,
     entries: Vec<Entry>,
+    /// Where each row of [`Config::topics`] stands; empty if they are the shipped ones.
+    topic_origins: Vec<Origin>,
 }
 
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let topics = &self.config.topics.0;
+        if topics.is_empty() {
+            writeln!(f, "topic = []\n")?; // a key of no section stands before all sections
+        }
         let mut section = "";
         for entry in &self.entries {
             if entry.section != section {
@@ -160,6 +175,10 @@ impl fmt::Display for Effective {
                 Origin::Default => writeln!(f)?,
                 origin => writeln!(f, "  # {origin}")?,
             }
+        }
+        for (n, row) in topics.iter().enumerate() {
+            let origin = self.topic_origins.get(n).map(|origin| format!("  # {origin}")).unwrap_or_default();
+            write!(f, "\n[[topic]]{origin}\n{row}")?;
         }
         Ok(())
     }

@@ -35,6 +35,8 @@ pub(super) struct Reader {
     environment: BTreeMap<String, String>,
     flags: BTreeMap<&'static str, Raw>,
     entries: Vec<Entry>,
+    /// Names of arrays of tables.
+    arrays: Vec<&'static str>,
     rejected: BTreeSet<String>,
     errors: Vec<ConfigError>,
 }
@@ -96,6 +98,31 @@ impl Reader {
         Section { reader: self, section }
     }
 
+    /// Takes the rows of an array of tables, each with its place; `None` if the file has no such key.
+    pub fn rows(&mut self, name: &'static str) -> Option<Vec<(Vec<(String, Raw)>, Origin)>> {
+        self.arrays.push(name);
+        let raw = self.file.remove(name)?;
+        let origin = raw.origin.clone();
+        let Form::List(items) = raw.form else {
+            let allowed = format!("tables: [[{name}]] and its keys on lines of their own, for each");
+            self.bad_value(name.into(), origin, raw.found(), allowed);
+            return None;
+        };
+        let mut rows = Vec::new();
+        for item in items {
+            match item.form {
+                Form::Table(keys) => rows.push((keys, item.origin)),
+                _ => self.bad_value(name.into(), item.origin.clone(), item.found(), "a table".into()),
+            }
+        }
+        Some(rows)
+    }
+
+    /// Opens a table that may stand more than once.
+    pub fn fields(&mut self, name: &'static str, keys: Vec<(String, Raw)>) -> Fields<'_> {
+        Fields { reader: self, name: name.into(), keys, read: Vec::new(), sound: true }
+    }
+
     /// Where the value of a key that was read came from, unless it was refused: then there is no more to say about it.
     pub fn origin(&self, key: &str) -> Option<&Origin> {
         let is_it = |entry: &&Entry| name(entry.section, entry.key) == key;
@@ -110,11 +137,13 @@ impl Reader {
     /// Everything that was read, or everything that was wrong.
     pub fn finish(mut self) -> Result<Vec<Entry>, ConfigErrors> {
         for (section, raw) in std::mem::take(&mut self.file) {
-            let nearest = match raw.form {
-                Form::Table(_) => self.nearest_section(&section).map(|known| format!("[{known}]")),
-                _ => self.nearest_key("", &section),
+            let (unknown, nearest) = match &raw.form {
+                Form::Table(_) => (format!("[{section}]"), self.nearest_header(&section)),
+                Form::List(items) if items.iter().any(|item| matches!(item.form, Form::Table(_))) => {
+                    (format!("[[{section}]]"), self.nearest_header(&section))
+                }
+                _ => (section.clone(), self.nearest_key("", &section)),
             };
-            let unknown = if matches!(raw.form, Form::Table(_)) { format!("[{section}]") } else { section };
             self.unknown(raw.origin, unknown, nearest);
         }
         for (full, raw) in std::mem::take(&mut self.unread) {
@@ -141,6 +170,12 @@ impl Reader {
 
     fn bad_value(&mut self, key: String, origin: Origin, found: String, allowed: String) {
         self.errors.push(ConfigError { origin, problem: Problem::BadValue { key, found, allowed } });
+    }
+
+    /// The section or array of tables that was probably meant.
+    fn nearest_header(&self, name: &str) -> Option<String> {
+        let known = closest(name, self.entries.iter().map(|entry| entry.section).chain(self.arrays.iter().copied()))?;
+        Some(if self.arrays.contains(&known) { format!("[[{known}]]") } else { format!("[{known}]") })
     }
 
     fn nearest_section(&self, section: &str) -> Option<&'static str> {
@@ -191,6 +226,83 @@ impl Section<'_> {
         }
         self.reader.entries.push(Entry { section: self.section, key, value: kind.show(&value), origin });
         value
+    }
+}
+
+/// A table of the file that is read key by key, like a [`Section`] but without layers above it.
+pub(super) struct Fields<'r> {
+    reader: &'r mut Reader,
+    /// `topic`, `topic.qos`
+    name: String,
+    keys: Vec<(String, Raw)>,
+    /// The keys that were asked for, and where each stands that is there.
+    read: Vec<(&'static str, Option<Origin>)>,
+    sound: bool,
+}
+
+impl Fields<'_> {
+    /// The value of a key, or the default.
+    pub fn read<K: Kind>(&mut self, key: &'static str, kind: K, default: K::Value) -> K::Value {
+        self.take(key).and_then(|raw| self.parse(key, &kind, &raw)).unwrap_or(default)
+    }
+
+    /// The value of a key that has no default; `None` has been reported, at `origin` if the key is not there.
+    pub fn require<K: Kind>(&mut self, key: &'static str, kind: K, origin: &Origin) -> Option<K::Value> {
+        if let Some(raw) = self.take(key) {
+            return self.parse(key, &kind, &raw);
+        }
+        self.sound = false;
+        let allowed = kind.allowed();
+        self.reader.bad_value(name(&self.name, key), origin.clone(), "nothing".into(), allowed);
+        None
+    }
+
+    /// A key whose value is a table itself, read by `read`.
+    pub fn table<T>(&mut self, key: &'static str, default: T, read: impl FnOnce(&mut Fields<'_>, T) -> T) -> T {
+        let Some(raw) = self.take(key) else { return default };
+        let full = name(&self.name, key);
+        let Form::Table(keys) = raw.form else {
+            self.sound = false;
+            self.reader.bad_value(full, raw.origin.clone(), raw.found(), "a table: { key = value, … }".into());
+            return default;
+        };
+        let mut inner = Fields { reader: self.reader, name: full, keys, read: Vec::new(), sound: true };
+        let value = read(&mut inner, default);
+        let sound = inner.finish().is_some();
+        self.sound &= sound;
+        value
+    }
+
+    /// Reports what nobody asked for. Where the keys stand, if all that was there could be used.
+    pub fn finish(self) -> Option<Vec<(&'static str, Origin)>> {
+        let sound = self.sound && self.keys.is_empty();
+        for (key, raw) in self.keys {
+            let nearest = closest(&key, self.read.iter().map(|(known, _)| *known));
+            let nearest = nearest.map(|known| name(&self.name, known));
+            self.reader.unknown(raw.origin, name(&self.name, &key), nearest);
+        }
+        let places = self.read.into_iter().filter_map(|(key, origin)| Some((key, origin?)));
+        sound.then(|| places.collect())
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Raw> {
+        let at = self.keys.iter().position(|(name, _)| name == key);
+        let raw = at.map(|at| self.keys.swap_remove(at).1);
+        self.read.push((key, raw.as_ref().map(|raw| raw.origin.clone())));
+        raw
+    }
+
+    fn parse<K: Kind>(&mut self, key: &str, kind: &K, raw: &Raw) -> Option<K::Value> {
+        match kind.parse(raw) {
+            Ok(value) => Some(value),
+            Err(reasons) => {
+                self.sound = false;
+                for reason in reasons {
+                    self.reader.bad_value(name(&self.name, key), reason.origin, reason.found, reason.allowed);
+                }
+                None
+            }
+        }
     }
 }
 

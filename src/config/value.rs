@@ -32,7 +32,7 @@ pub(super) enum Form {
 }
 
 impl Raw {
-    fn text(&self) -> Option<&str> {
+    pub fn text(&self) -> Option<&str> {
         match &self.form {
             Form::String(text) | Form::Untyped(text) => Some(text),
             _ => None,
@@ -59,7 +59,7 @@ impl Raw {
         }
     }
 
-    fn reject(&self, allowed: String) -> Vec<Rejected> {
+    pub fn reject(&self, allowed: String) -> Vec<Rejected> {
         vec![Rejected { origin: self.origin.clone(), found: self.found(), allowed }]
     }
 }
@@ -433,6 +433,7 @@ impl<K: Kind> Kind for List<K> {
     }
 }
 
-fn quote(text: &str) -> String {
+/// Text in TOML.
+pub(super) fn quote(text: &str) -> String {
     toml::Value::from(text).to_string()
 }

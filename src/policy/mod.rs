@@ -7,6 +7,7 @@
 pub mod grants;
 mod identity;
 mod permit;
+pub mod table;
 
 use std::{sync::Arc, time::Instant};
 

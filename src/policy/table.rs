@@ -22,7 +22,7 @@ use std::fmt;
 use explain::{Action, Notes, Outcome};
 pub use explain::{Explanation, Step};
 pub use place::Who;
-use place::{Levels, Place};
+use place::{Index, Levels, Place};
 pub use subscribe::SubscribeDecision;
 
 use super::Refusal;
@@ -35,6 +35,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct TopicTable {
     rows: Box<[TopicRow]>,
+    index: Index,
 }
 
 /// A row's place in the table, from 0.
@@ -114,7 +115,8 @@ impl TopicTable {
     /// everything in every mode.
     pub fn new(rows: &TopicRows, open: bool) -> Self {
         let extra = (open && !rows.0.is_empty()).then(TopicRow::open);
-        Self { rows: rows.0.iter().take(TopicRows::MAX).cloned().chain(extra).collect() }
+        let rows: Box<[_]> = rows.0.iter().take(TopicRows::MAX).cloned().chain(extra).collect();
+        Self { index: Index::new(rows.iter().map(|row| &row.filter)), rows }
     }
 
     /// The row of a class, which is one of this table.
@@ -136,7 +138,8 @@ impl TopicTable {
     /// name.
     pub fn class_of<'t>(&self, topic: &'t str) -> Option<Class<'t>> {
         let levels = Levels::of_topic(topic);
-        let (id, place) = self.rows().find_map(|(id, row)| Some((id, place::matches(&row.filter, &levels, None)?)))?;
+        let mut candidates = self.index.candidates(&levels).map(ClassId);
+        let (id, place) = candidates.find_map(|id| Some((id, place::matches(&self.row(id).filter, &levels, None)?)))?;
         place.has_names().then(|| Class { id, room: place.room.name(), user: place.user.name() })
     }
 
@@ -175,13 +178,11 @@ impl TopicTable {
         notes: &mut Notes,
     ) -> Result<PublishDecision<'t>, Denied> {
         let levels = Levels::of_topic(attempt.topic);
-        for (class, row) in self.rows() {
-            let Some(place) = place::matches(&row.filter, &levels, Some(who)) else {
-                notes.add(class, row, || Outcome::Apart);
-                continue;
-            };
+        for class in self.index.candidates(&levels).map(ClassId) {
+            let row = self.row(class);
+            let Some(place) = place::matches(&row.filter, &levels, Some(who)) else { continue };
             let granted = || who.grants.may_publish(attempt.topic);
-            notes.add(class, row, || Outcome::publish(row, who, &place, &granted));
+            notes.add(self, class, || Outcome::publish(row, who, &place, &granted));
             let judged = attempt.judge(row, who, &place, &granted);
             return judged.map_err(|why| Denied { class: Some(class), why }).map(|()| PublishDecision {
                 class,
@@ -198,6 +199,7 @@ impl TopicTable {
                 user: place.user.name(),
             });
         }
+        notes.add_rest(self);
         Err(Denied { class: None, why: Why::NoRow })
     }
 }

@@ -82,7 +82,12 @@ impl Combination {
 
     /// Its words, in the order of [`Word`].
     pub fn words(self) -> impl Iterator<Item = Word> {
-        Word::ALL.into_iter().map(|(_, word)| word).filter(move |word| self.contains(*word))
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let (_, word) = Word::ALL.get(left.trailing_zeros() as usize)?;
+            left &= !word.bit();
+            Some(*word)
+        })
     }
 
     /// Whether the word is one of its conditions.

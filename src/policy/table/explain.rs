@@ -5,7 +5,7 @@
 use std::fmt;
 
 use super::place::{Overlap, Place};
-use super::{ClassId, Denied, Who};
+use super::{ClassId, Denied, TopicTable, Who, Why};
 use crate::config::{Audience, Combination, TopicRow, Word};
 
 /// What was decided, and the rows looked at on the way. Displays as a few lines.
@@ -61,6 +61,12 @@ pub(super) struct Condition {
     lacking: Vec<Word>,
 }
 
+impl Step {
+    fn new(class: ClassId, row: &TopicRow, outcome: Outcome) -> Self {
+        Self { class, name: row.name.clone(), filter: row.filter.to_string(), outcome }
+    }
+}
+
 impl Outcome {
     pub(super) fn publish(row: &TopicRow, who: &Who<'_>, place: &Place<'_>, granted: &dyn Fn() -> bool) -> Self {
         Self::judged("matches", "publish", conditions(&row.publish, who, place, granted), place)
@@ -104,10 +110,20 @@ impl Notes {
         Self(Some(Vec::new()))
     }
 
-    pub(super) fn add(&mut self, class: ClassId, row: &TopicRow, outcome: impl FnOnce() -> Outcome) {
+    /// What a row had to say; the rows between it and the one before had nothing.
+    pub(super) fn add(&mut self, table: &TopicTable, class: ClassId, outcome: impl FnOnce() -> Outcome) {
         if let Some(steps) = &mut self.0 {
-            let (name, filter) = (row.name.clone(), row.filter.to_string());
-            steps.push(Step { class, name, filter, outcome: outcome() });
+            let skipped = table.rows().take(usize::from(class.0)).skip(steps.len());
+            steps.extend(skipped.map(|(class, row)| Step::new(class, row, Outcome::Apart)));
+            steps.push(Step::new(class, table.row(class), outcome()));
+        }
+    }
+
+    /// The rows that follow had nothing to say either.
+    pub(super) fn add_rest(&mut self, table: &TopicTable) {
+        if let Some(steps) = &mut self.0 {
+            let skipped = table.rows().skip(steps.len());
+            steps.extend(skipped.map(|(class, row)| Step::new(class, row, Outcome::Apart)));
         }
     }
 
@@ -133,7 +149,8 @@ impl fmt::Display for Explanation {
             writeln!(f, "{:>4}. {row:name$}  {pattern:filter$}  {outcome}", class.0 + 1)?;
         }
         match &self.verdict {
-            Err(Denied { class: None, .. }) => writeln!(f, "      no further row"),
+            Err(Denied { why: Why::NoRow, .. }) => writeln!(f, "      no row matches"),
+            Err(Denied { class: None, .. }) => writeln!(f, "      no row allows the rest"),
             _ => Ok(()),
         }
     }

@@ -1,5 +1,7 @@
 //! Where a topic or a filter meets a row, and what somebody is there.
 
+use std::collections::BTreeMap;
+
 use super::Audience;
 use crate::{
     config::{Combination, Level, Pattern, Word},
@@ -110,8 +112,11 @@ pub(super) struct Levels<'t> {
 impl<'t> Levels<'t> {
     pub(super) fn of_topic(topic: &'t str) -> Self {
         let mut levels = Self { seen: [""; Pattern::MAX_LEVELS + 1], len: 0 };
-        for (slot, level) in levels.seen.iter_mut().zip(topic.split('/')) {
-            *slot = level;
+        let mut rest = Some(topic);
+        for slot in &mut levels.seen {
+            let Some(text) = rest else { break };
+            let slash = text.bytes().position(|byte| byte == b'/'); // levels are short
+            (*slot, rest) = slash.map_or((text, None), |slash| (&text[..slash], Some(&text[slash + 1..])));
             levels.len += 1;
         }
         levels
@@ -128,6 +133,45 @@ impl<'t> Levels<'t> {
     /// [MQTT-4.7.2-1]
     fn is_reserved(&self) -> bool {
         self.seen[0].starts_with('$')
+    }
+}
+
+/// Which rows may match a topic, by its first level and by how many it has: the hot path looks at few of them.
+#[derive(Debug, Clone)]
+pub(super) struct Index {
+    /// Rows by the text that they begin with.
+    by_first: Box<[(Box<str>, u64)]>,
+    /// Rows that begin with a wildcard or a placeholder.
+    shy: u64,
+    /// Rows by number of levels, the last being "or more".
+    by_len: [u64; Pattern::MAX_LEVELS + 2],
+}
+
+impl Index {
+    /// Of at most 64 patterns.
+    pub(super) fn new<'p>(patterns: impl Iterator<Item = &'p Pattern>) -> Self {
+        let (mut by_first, mut shy, mut by_len) = (BTreeMap::new(), 0, [0; Pattern::MAX_LEVELS + 2]);
+        for (n, pattern) in patterns.enumerate() {
+            let (row, len) = (1 << n, pattern.levels().len());
+            match pattern.levels().first() {
+                Some(Level::Literal(text)) => *by_first.entry(text.clone()).or_insert(0) |= row,
+                _ => shy |= row,
+            }
+            let lens = if pattern.levels().last() == Some(&Level::Rest) { len - 1..by_len.len() } else { len..len + 1 };
+            by_len[lens].iter_mut().for_each(|rows| *rows |= row);
+        }
+        Self { by_first: by_first.into_iter().collect(), shy, by_len }
+    }
+
+    /// Numbers of the rows that may match, in order.
+    pub(super) fn candidates(&self, topic: &Levels<'_>) -> impl Iterator<Item = u8> + use<> {
+        let first = self.by_first.iter().find(|(text, _)| **text == *topic.seen[0]).map_or(0, |(_, rows)| *rows);
+        let mut left = (first | self.shy) & self.by_len[topic.len];
+        std::iter::from_fn(move || {
+            let next = left.trailing_zeros() as u8;
+            left &= left.wrapping_sub(1);
+            (next < 64).then_some(next)
+        })
     }
 }
 

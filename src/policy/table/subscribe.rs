@@ -69,11 +69,8 @@ impl TopicTable {
         let (mut readable, mut cap, mut joins) = (ClassSet::EMPTY, None, None);
         let (mut whole, mut covered) = (true, false);
         for (class, row) in self.rows() {
-            let Some(common) = place::overlap(&row.filter, &levels, who) else {
-                notes.add(class, row, || Outcome::Apart);
-                continue;
-            };
-            notes.add(class, row, || asked.outcome(row, who, &common));
+            let Some(common) = place::overlap(&row.filter, &levels, who) else { continue };
+            notes.add(self, class, || asked.outcome(row, who, &common));
             match asked.judge(row, who, &common) {
                 Ok(()) => {
                     // No message is shown by the class of a row for one client.
@@ -90,16 +87,14 @@ impl TopicTable {
                 break;
             }
         }
+        if !covered {
+            notes.add_rest(self);
+        }
         let visible = if whole && covered { ClassSet::ALL } else { readable };
-        match cap {
-            Some(cap) if covered || in_part => {
-                if visible == ClassSet::EMPTY {
-                    return Err(Denied { class: None, why: Why::Reach });
-                }
-                Ok(SubscribeDecision { qos: asked.qos.min(cap), joins, visible })
-            }
-            None if !asked.is_wild() => Err(Denied { class: None, why: Why::NoRow }),
-            _ => Err(Denied { class: None, why: Why::Reach }),
+        match cap.filter(|_| (covered || in_part) && visible != ClassSet::EMPTY) {
+            Some(cap) => Ok(SubscribeDecision { qos: asked.qos.min(cap), joins, visible }),
+            None if asked.is_wild() => Err(Denied { class: None, why: Why::Reach }),
+            None => Err(Denied { class: None, why: Why::NoRow }),
         }
     }
 }
@@ -111,15 +106,18 @@ impl<'f> Asked<'f> {
 
     /// Whether all that the filter and the row have in common may be read.
     fn judge(&self, row: &TopicRow, who: &Who<'_>, common: &Overlap<'_>) -> Result<(), Why> {
-        let granted = || who.grants.may_subscribe(&place::meet(&row.filter, self.filter, who));
         match () {
             () if !common.place.has_names() => Err(Why::FilterName),
-            () if !who.is_among(&row.subscribe, &common.place, &granted) => {
+            () if !who.is_among(&row.subscribe, &common.place, &|| self.is_granted(row, who)) => {
                 Err(if self.is_wild() { Why::Reach } else { Why::Subscribe })
             }
             () if self.shared && !may_share(row, who) => Err(Why::Shared),
             () => Ok(()),
         }
+    }
+
+    fn is_granted(&self, row: &TopicRow, who: &Who<'_>) -> bool {
+        who.grants.may_subscribe(&place::meet(&row.filter, self.filter, who))
     }
 
     /// The room that it joins by this row. A wildcard joins nothing, nor does a share of a subscription.
@@ -130,8 +128,7 @@ impl<'f> Asked<'f> {
     }
 
     fn outcome(&self, row: &TopicRow, who: &Who<'_>, common: &Overlap<'_>) -> Outcome {
-        let granted = || who.grants.may_subscribe(&place::meet(&row.filter, self.filter, who));
-        let outcome = Outcome::subscribe(row, who, common, &granted);
+        let outcome = Outcome::subscribe(row, who, common, &|| self.is_granted(row, who));
         if self.shared && !may_share(row, who) { outcome.unshared() } else { outcome }
     }
 }

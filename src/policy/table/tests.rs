@@ -530,7 +530,9 @@ fn a_decision_can_be_explained() {
     let odd = bob.ask(|who| table.explain_publish(who, "rooms//signal", AtLeastOnce, false, 1));
     assert!(odd.to_string().ends_with("matches; what should name a room or a user is no name\n"), "{odd}");
     let nowhere = bob.ask(|who| table.explain_publish(who, "flat", AtLeastOnce, false, 1));
-    assert!(nowhere.to_string().ends_with("      no further row\n"), "{nowhere}");
+    assert!(nowhere.to_string().ends_with("      no row matches\n"), "{nowhere}");
+    let wide = bob.ask(|who| table.explain_subscribe(who, "rooms/demo/+", false, AtLeastOnce));
+    assert!(wide.to_string().ends_with("      no row allows the rest\n"), "{wide}");
     let observer = Person::new("obs", r#"{"roles":["observe"]}"#);
     let part = observer.ask(|who| table.explain_subscribe(who, "+/demo/chat", false, ExactlyOnce)).to_string();
     assert!(part.starts_with("subscribe to \"+/demo/chat\": allowed, at QoS 1, shows chat, events alone\n"), "{part}");
@@ -538,4 +540,25 @@ fn a_decision_can_be_explained() {
         alice().ask(|who| table.explain_publish(who, "rooms/demo/signal", ExactlyOnce, false, 1)).to_string();
     let how = "allowed, as signal, delivered at QoS 1, raised to the subscription's\n";
     assert!(published.starts_with(&format!("publish to \"rooms/demo/signal\": {how}")), "{published}");
+}
+
+#[test]
+fn depth_makes_no_difference() {
+    let fifteen = "a/b/c/d/e/f/g/h/i/j/k/l/m/n/o";
+    let table = table(vec![
+        row("sixteen", &format!("{fifteen}/p"), &["anyone"], &["anyone"]),
+        row("below", &format!("{fifteen}/#"), &["anyone"], &["anyone"]),
+        row("one", "one", &["anyone"], &["anyone"]),
+    ]);
+    let class = |topic: &str| table.class_of(topic).map(|class| class.id.0);
+    assert_eq!(class(&format!("{fifteen}/p")), Some(0));
+    for below in ["", "/q", "/p/q", "/p/q/r", "/p/q/r/s/t/u/v/w"] {
+        assert_eq!(class(&format!("{fifteen}{below}")), Some(1), "{below}");
+        assert!(alice().subscribe(&table, &format!("{fifteen}{below}/#")).is_ok(), "{below}");
+    }
+    assert_eq!(class("a/b"), None);
+    assert_eq!(class("one/#"), None);
+    assert_eq!(class(&"/x".repeat(10_000)), None);
+    assert_eq!(alice().subscribe(&table, &"+/".repeat(10_000)), Err(Why::Reach));
+    assert_eq!(alice().subscribe(&table, &format!("{}#", "+/".repeat(16))), Err(Why::Reach));
 }

@@ -207,6 +207,8 @@ proptest! {
                 Err(_) => Verdict::No,
             };
             prop_assert_eq!(found, expected, "publish to {}", &name);
+            let explained = person.ask(|who| table.explain_publish(who, &name, AtLeastOnce, false, 1));
+            prop_assert_eq!(explained.verdict.is_ok(), expected == Verdict::Yes, "{}", explained);
         }
     }
 }

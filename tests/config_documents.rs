@@ -6,7 +6,8 @@ use wigwag::config::{Config, Sources};
 
 const BROKER: &str = include_str!("../broker.toml");
 const GUIDE: &str = include_str!("../docs/configuration.md");
-const SOURCES: [&str; 4] = [
+const SOURCES: [&str; 5] = [
+    include_str!("../src/config/auth.rs"),
     include_str!("../src/config/limits.rs"),
     include_str!("../src/config/listen.rs"),
     include_str!("../src/config/process.rs"),
@@ -109,6 +110,10 @@ fn fields() -> Texts {
         ("MqttConfig", "mqtt"),
         ("TlsConfig", "tls"),
         ("IdentityFiles", "tls"),
+        ("AuthConfig", "auth"),
+        ("TokenConfig", "auth.token"),
+        ("UsersConfig", "auth.users"),
+        ("AuthHttpConfig", "auth.http"),
         ("Limits", "limits"),
         ("SessionConfig", "session"),
         ("SysConfig", "sys"),
@@ -133,8 +138,10 @@ fn fields() -> Texts {
             comment.clear();
         }
     }
-    // One field for two keys.
-    texts.remove("tls.identity");
+    // One field for two keys, and one for each section below [auth].
+    for field in ["tls.identity", "auth.token", "auth.users", "auth.http"] {
+        texts.remove(field);
+    }
     // One key for several fields, described with the row.
     texts.retain(|key, _| !key.starts_with("qos.") && !key.starts_with("rate."));
     texts

@@ -32,6 +32,8 @@ fn values_in_every_notation() {
         listen = []
         tls_listen = ["[::1]:443", "0.0.0.0:0"]
         path = "/ws/v1"
+        [auth]
+        open_anywhere = true
         [tls]
         certificate = "chain.pem"
         key = "key.pem"
@@ -128,6 +130,7 @@ fn a_hidden_mistake_is_still_a_mistake() {
 #[test]
 fn a_self_signed_certificate_brings_its_listener_and_yields_to_a_chosen_one() {
     let mut sources = Sources::default();
+    sources.flag("auth.open_anywhere", "--open-anywhere", "true".into());
     sources.self_signed("--dev-tls", "0.0.0.0:8443");
     let effective = sources.load().expect("valid");
     assert_eq!(effective.config.tls.identity, Identity::SelfSigned);

@@ -33,6 +33,10 @@ pub struct SettingsArgs {
     /// Serve https and wss as well (on port 8443 unless configured), with a self-signed certificate made at start
     #[arg(long)]
     dev_tls: bool,
+
+    /// Listen beyond loopback even though any name is believed
+    #[arg(long)]
+    open_anywhere: bool,
 }
 
 impl SettingsArgs {
@@ -60,6 +64,9 @@ impl SettingsArgs {
         }
         if self.dev_tls {
             sources.self_signed("--dev-tls", DEV_TLS_LISTEN);
+        }
+        if self.open_anywhere {
+            sources.flag("auth.open_anywhere", "--open-anywhere", "true".into());
         }
         sources.load()
     }

@@ -12,6 +12,7 @@
 //! `docs/configuration.md` are one text in three places; a test compares them. A section is a struct with `Default`
 //! and a `read` that names each key, its kind and its range once.
 
+mod auth;
 mod error;
 mod limits;
 mod listen;
@@ -23,6 +24,9 @@ mod value;
 use std::fmt;
 use std::path::Path;
 
+pub use auth::{
+    Algorithm, AuthConfig, AuthHttpConfig, AuthMethod, KeySource, Secret, TokenConfig, TokenKey, UsersConfig,
+};
 pub use error::{ConfigError, ConfigErrors, Origin, Problem};
 pub use limits::Limits;
 pub use listen::{AllowedOrigin, HttpConfig, Identity, IdentityFiles, MqttConfig, TlsConfig};
@@ -44,6 +48,8 @@ pub struct Config {
     pub mqtt: MqttConfig,
     /// Certificate.
     pub tls: TlsConfig,
+    /// Who is let in.
+    pub auth: AuthConfig,
     /// Bounds.
     pub limits: Limits,
     /// How long sessions and silent connections live.
@@ -134,6 +140,7 @@ impl Sources {
             http: HttpConfig::read(&mut reader),
             mqtt: MqttConfig::read(&mut reader),
             tls: TlsConfig::read(&mut reader, self_signed),
+            auth: AuthConfig::read(&mut reader),
             limits: Limits::read(&mut reader),
             session: SessionConfig::read(&mut reader),
             sys: SysConfig::read(&mut reader),
@@ -142,6 +149,7 @@ impl Sources {
             topics,
         };
         listen::check(&mut reader, &config.http, &config.mqtt, &config.tls);
+        auth::check(&mut reader, &config);
         Ok(Effective { entries: reader.finish()?, topic_origins, config })
     }
 }

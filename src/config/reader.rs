@@ -83,9 +83,9 @@ impl Reader {
         ConfigErrors::collect(std::mem::take(&mut self.errors))
     }
 
-    /// Opens a section.
+    /// Opens a section; one below another (`auth.token`) after that other.
     pub fn section(&mut self, section: &'static str) -> Section<'_> {
-        match self.file.remove(section) {
+        match self.file.remove(section).or_else(|| self.unread.remove(section)) {
             Some(Raw { form: Form::Table(keys), .. }) => {
                 self.unread.extend(keys.into_iter().map(|(key, raw)| (name(section, &key), raw)));
             }
@@ -147,15 +147,15 @@ impl Reader {
             self.unknown(raw.origin, unknown, nearest);
         }
         for (full, raw) in std::mem::take(&mut self.unread) {
-            let (section, key) = full.split_once('.').unwrap_or(("", &full));
+            let (section, key) = full.rsplit_once('.').unwrap_or(("", &full));
             let nearest = self.nearest_key(section, key);
             self.unknown(raw.origin, full, nearest);
         }
         for variable_name in std::mem::take(&mut self.environment).into_keys() {
             let rest = variable_name[PREFIX.len()..].to_ascii_lowercase();
-            let (section, key) = rest.trim_start_matches('_').split_once("__").unwrap_or(("", &rest));
-            let nearest = self.nearest_key(section, key).and_then(|full| {
-                let (section, key) = full.split_once('.')?;
+            let (section, key) = rest.trim_start_matches('_').rsplit_once("__").unwrap_or(("", &rest));
+            let nearest = self.nearest_key(&section.replace("__", "."), key).and_then(|full| {
+                let (section, key) = full.rsplit_once('.')?;
                 Some(variable(section, key))
             });
             self.unknown(Origin::Environment(variable_name.clone()), variable_name, nearest);
@@ -311,7 +311,7 @@ fn name(section: &str, key: &str) -> String {
 }
 
 fn variable(section: &str, key: &str) -> String {
-    format!("{PREFIX}{section}__{key}").to_ascii_uppercase()
+    format!("{PREFIX}{}__{key}", section.replace('.', "__")).to_ascii_uppercase()
 }
 
 /// The candidate that a typing error or two away, if there is one.

@@ -59,6 +59,7 @@ impl Raw {
         }
     }
 
+    /// As it stands here, it cannot be used.
     pub fn reject(&self, allowed: String) -> Vec<Rejected> {
         vec![Rejected { origin: self.origin.clone(), found: self.found(), allowed }]
     }

@@ -42,6 +42,6 @@ mod worker;
 pub use client::{Client, ClientError, NameError, Received};
 pub use config::Config;
 pub use hub::Held;
-pub use policy::Refusal;
+pub use policy::{Refusal, auth};
 pub use server::{Addresses, Builder, Running, Server, StartError};
 pub use wire::mqtt::QoS;

@@ -4,6 +4,7 @@
 //! At present there is one policy, *open*: the user name is believed, every topic outside `$…` is open to everybody.
 //! It still refuses what no policy would allow: names that are not names, and topics beyond the configured bounds.
 
+pub mod auth;
 pub mod grants;
 mod identity;
 mod permit;
@@ -11,7 +12,7 @@ pub mod table;
 
 use std::{sync::Arc, time::Instant};
 
-pub use identity::{Credentials, Identity, valid_name};
+pub use identity::{Credentials, Expiry, Identity, valid_name};
 pub use permit::{PublishPermit, SubscribePermit};
 
 use crate::{
@@ -58,7 +59,7 @@ impl Policy {
 
     /// Decides who a connection is.
     pub fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Identity, Refusal> {
-        identity::open(credentials)
+        identity::open(credentials, std::time::SystemTime::now())
     }
 
     /// Judges a PUBLISH whose topic alias, if any, has been resolved.

@@ -174,16 +174,12 @@ fn a_public_key_is_no_secret() {
     let tokens = tokens(&public());
     for name in ["rs256", "es256", "eddsa"] {
         let pem = std::fs::read_to_string(key_file(&format!("{name}.public.pem"))).expect(name);
-        for kid in [json!(name), Value::Null] {
+        for header in [json!({ "alg": "HS256", "kid": name }), json!({ "alg": "HS256" })] {
             for secret in [&*pem, pem.trim_end()] {
-                let token = forged(json!({ "alg": "HS256", "kid": kid }), secret);
-                assert_eq!(
-                    tokens.verify(&token, now()),
-                    Err(if kid.is_null() { TokenError::Malformed } else { TokenError::UnknownKey })
-                );
+                let token = forged(header.clone(), secret);
+                assert_eq!(tokens.verify(&token, now()), Err(TokenError::UnknownKey), "{header}");
             }
         }
-        assert_eq!(tokens.verify(&forged(json!({ "alg": "HS256" }), &pem), now()), Err(TokenError::UnknownKey));
     }
     // The right kid with another's algorithm.
     let token = signed(&private("es256"), Some("rs256"), json!({}));

@@ -28,7 +28,7 @@ fn stderr(output: &Output) -> &str {
 fn help_names_every_command() {
     let output = wigwag(&directory("help"), &["--help"], &[]);
     assert_eq!(output.status.code(), Some(0));
-    for command in ["serve", "check", "pub", "sub"] {
+    for command in ["serve", "check", "pub", "sub", "token", "user"] {
         let line = format!("\n  {command} ");
         assert!(stdout(&output).contains(&line), "{command} in\n{}", stdout(&output));
         assert_eq!(wigwag(&directory("help"), &[command, "--help"], &[]).status.code(), Some(0));

@@ -90,6 +90,61 @@ fn each_mistake_in_a_file() {
         ("[metrics]\nenabled = 2026-11-20", "broker.toml:2: metrics.enabled: found 2026-11-20, allowed: true or false"),
         ("[http]\nlisten = [\"127.0.0.1:1883\"]", "broker.toml:2: http.listen: 127.0.0.1:1883 is also in mqtt.listen"),
         (
+            "[http]\nlisten = [\"127.0.0.1:1\", \"0.0.0.0:8080\"]",
+            "broker.toml:2: http.listen: 0.0.0.0:8080 is within reach of other machines, where with auth.methods = \
+             [\"open\"] anybody could be anyone: use \"token\", \"users\" or \"http\", or say auth.open_anywhere = true \
+             (--open-anywhere)",
+        ),
+        (
+            "[auth]\nmethods = [\"tokens\"]",
+            "broker.toml:2: auth.methods: found \"tokens\", allowed: \"open\" or \"token\" or \"users\" or \"http\"",
+        ),
+        ("[auth]\nmethods = []", "broker.toml:2: auth.methods: empty: nobody could connect"),
+        (
+            "[auth]\nmethods = [\"open\", \"open\"]",
+            "broker.toml:2: auth.methods: \"open\" lets everybody in, so what stands after it is never asked",
+        ),
+        (
+            "[auth]\nmethods = [\"token\"]",
+            "broker.toml:2: auth.methods: \"token\" needs a key: auth.token.secret, auth.token.keys or \
+             auth.token.jwks_file",
+        ),
+        ("[auth]\nmethods = [\"users\"]", "broker.toml:2: auth.methods: \"users\" needs auth.users.file"),
+        ("[auth]\nmethods = [\"http\"]", "broker.toml:2: auth.methods: \"http\" needs auth.http.url"),
+        (
+            "[auth.token]\njwks_file = \"keys.json\"",
+            "broker.toml:2: auth.token.jwks_file: set, but auth.methods has no \"token\" that would use it",
+        ),
+        ("[auth.token]\nisuer = 3", "broker.toml:2: auth.token.isuer is not known, did you mean auth.token.issuer?"),
+        ("[auth.tokn]\nissuer = []", "broker.toml:1: auth.tokn is not known"),
+        (
+            "[auth.token]\nsecret = \"hunter2\"",
+            "broker.toml:2: auth.token.secret: found text of 7 bytes, allowed: text of at least 32 bytes, or \"\" for none",
+        ),
+        (
+            "[[auth.token.keys]]\nkid = \"a\"\nalg = \"none\"",
+            "broker.toml:3: auth.token.keys: found \"none\", allowed: alg = \"HS256\", \"RS256\", \"ES256\" or \"EdDSA\"",
+        ),
+        (
+            "[auth.token]\nkeys = [\n  { alg = \"HS256\", public_key_file = \"a.pem\" },\n]",
+            "broker.toml:3: auth.token.keys: found HS256 with a public_key_file, allowed: one of secret, secret_file (for \
+             HS256) and public_key_file (for RS256, ES256, EdDSA)",
+        ),
+        (
+            "[auth.token]\nkeys = [{ alg = \"HS256\", secret = \"hunter2\" }]",
+            "broker.toml:2: auth.token.keys: found text of 7 bytes, allowed: secret = text of at least 32 bytes",
+        ),
+        (
+            "[auth.token]\nkeys = [{ alg = \"ES256\", url = \"x\" }]",
+            "broker.toml:2: auth.token.keys: found \"url\" in a key, allowed: kid, alg, secret, secret_file, \
+             public_key_file",
+        ),
+        (
+            "[auth.http]\nurl = \"ftp://x\"",
+            "broker.toml:2: auth.http.url: found \"ftp://x\", allowed: a URL like \"http://127.0.0.1:3000/mqtt\", or \
+             \"\" for none",
+        ),
+        (
             "[tls]\ncertificate = \"a.pem\"",
             "broker.toml:2: tls.certificate: set without tls.key, which must name its private key",
         ),
@@ -282,6 +337,10 @@ fn each_mistake_in_the_environment() {
         ),
         (("WIGWAG_Limits__Packet", "1KiB"), "WIGWAG_Limits__Packet is not known, did you mean WIGWAG_LIMITS__PACKET?"),
         (("WIGWAG_X__Y", "1"), "WIGWAG_X__Y is not known"),
+        (
+            ("WIGWAG_AUTH__TOKEN__ISUER", "x"),
+            "WIGWAG_AUTH__TOKEN__ISUER is not known, did you mean WIGWAG_AUTH__TOKEN__ISSUER?",
+        ),
         (
             ("WIGWAG_METRICS__ENABLED", ""),
             "WIGWAG_METRICS__ENABLED: metrics.enabled: found \"\", allowed: true or false",

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use wigwag::config::{Config, Identity, IdentityFiles, LogFormat, Sources};
+use wigwag::config::{AuthMethod, Config, Identity, IdentityFiles, LogFormat, Secret, Sources};
 
 fn environment(variables: &[(&str, &str)]) -> Vec<(String, String)> {
     variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
@@ -90,6 +90,9 @@ fn the_environment_is_untyped() {
         ("WIGWAG_LIMITS__PACKET", "65_536"),
         ("WIGWAG_METRICS__ENABLED", "false"),
         ("WIGWAG_LOG__FORMAT", "json"),
+        ("WIGWAG_AUTH__METHODS", "token, http"),
+        ("WIGWAG_AUTH__TOKEN__SECRET", "0123456789abcdef0123456789abcdef"),
+        ("WIGWAG_AUTH__HTTP__URL", "https://id.example/mqtt"),
     ];
     let config = Config::load(None, environment(&variables)).expect("valid");
     assert_eq!(config.http.listen.len(), 2);
@@ -99,6 +102,9 @@ fn the_environment_is_untyped() {
     assert_eq!(config.limits.packet, 65_536);
     assert!(!config.metrics.enabled);
     assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(config.auth.methods, [AuthMethod::Token, AuthMethod::Http]);
+    assert_eq!(config.auth.token.secret, Secret::new("0123456789abcdef0123456789abcdef"));
+    assert_eq!(config.auth.http.url.as_deref(), Some("https://id.example/mqtt"));
 }
 
 #[test]

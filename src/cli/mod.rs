@@ -9,6 +9,8 @@ mod settings;
 pub mod subscribe;
 mod terminal;
 mod tls;
+pub mod token;
+pub mod user;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -40,6 +42,10 @@ pub enum Command {
     Sub(subscribe::SubArgs),
     /// Load any MQTT broker and measure what it does, and what that costs
     Bench(bench::BenchArgs),
+    /// Mint a token, or `inspect` one
+    Token(token::TokenArgs),
+    /// Help with the file of users
+    User(user::UserArgs),
 }
 
 /// Why a command did not do what it was asked for, in words for who typed it.

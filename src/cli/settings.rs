@@ -12,11 +12,36 @@ const DEFAULT_FILE: &str = "broker.toml";
 /// Where `--dev-tls` listens if nothing else is said: everywhere, since it is for the phone on the same network.
 const DEV_TLS_LISTEN: &str = "0.0.0.0:8443";
 
+/// Which configuration, for commands that only look something up in it.
 #[derive(Args)]
-pub struct SettingsArgs {
+pub struct FileArgs {
     /// Configuration file [default: broker.toml in the working directory, if there is one]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+impl FileArgs {
+    /// The configuration that the environment and the file make together.
+    pub fn load(&self) -> Result<Effective, Failure> {
+        let loaded = self.sources().and_then(Sources::load);
+        loaded.map_err(|errors| Failure::Usage(errors.to_string()))
+    }
+
+    fn sources(&self) -> Result<Sources, ConfigErrors> {
+        let default = Path::new(DEFAULT_FILE);
+        let file = self.config.as_deref().or_else(|| default.exists().then_some(default));
+        // A name that is not UTF-8 is none of ours; a value that is not cannot be one that is allowed.
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        };
+        Sources::new(file, std::env::vars_os().filter_map(text))
+    }
+}
+
+#[derive(Args)]
+pub struct SettingsArgs {
+    #[command(flatten)]
+    file: FileArgs,
 
     /// Serve the page, the API and MQTT over WebSocket here; may be repeated
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -46,13 +71,7 @@ impl SettingsArgs {
     }
 
     fn layers(&self) -> Result<Effective, ConfigErrors> {
-        let default = Path::new(DEFAULT_FILE);
-        let file = self.config.as_deref().or_else(|| default.exists().then_some(default));
-        // A name that is not UTF-8 is none of ours; a value that is not cannot be one that is allowed.
-        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
-        };
-        let mut sources = Sources::new(file, std::env::vars_os().filter_map(text))?;
+        let mut sources = self.file.sources()?;
         if !self.http.is_empty() {
             sources.flag("http.listen", "--http", self.http.join(","));
         }

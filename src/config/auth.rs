@@ -9,7 +9,6 @@ use std::time::Duration;
 pub use key::{Algorithm, KeySource, Secret, TokenKey};
 
 use super::Config;
-use super::error::Origin;
 use super::reader::Reader;
 use super::value::{Choice, DAY, HOUR, List, MINUTE, Switch, Text, count, time};
 use key::{KeyForm, SecretForm};
@@ -93,11 +92,6 @@ impl AuthConfig {
         let users = UsersConfig::read(reader);
         let http = AuthHttpConfig::read(reader);
         Self { methods, open_anywhere, revoked, reload, failures, failure_wait, token, users, http }
-    }
-
-    /// Whether this is one of the methods.
-    pub fn has(&self, method: AuthMethod) -> bool {
-        self.methods.contains(&method)
     }
 }
 
@@ -245,7 +239,7 @@ impl Config {
     /// The first address, with its key, at which a server that believes every name would be within others' reach,
     /// although [`AuthConfig::open_anywhere`] does not allow it.
     pub fn open_beyond_loopback(&self) -> Option<(&'static str, SocketAddr)> {
-        if !self.auth.has(AuthMethod::Open) || self.auth.open_anywhere {
+        if !self.auth.methods.contains(&AuthMethod::Open) || self.auth.open_anywhere {
             return None;
         }
         let lists = [
@@ -262,18 +256,18 @@ impl Config {
 /// Reports what is wrong between the methods and what they need, and an open server that others can reach.
 pub(super) fn check(reader: &mut Reader, config: &Config) {
     check_methods(reader, &config.auth.methods);
-    for (method, word, needs, keys) in NEEDS {
-        let set = keys.iter().find_map(|key| set_by(reader, key).map(|origin| (*key, origin)));
-        match (config.auth.has(method), set) {
-            (true, None) => {
-                report(reader, "auth.methods", format!("\"{word}\" needs {needs}"));
-            }
-            (false, Some((key, origin))) => {
-                reader.conflict(origin, key, format!("set, but auth.methods has no \"{word}\" that would use it"));
-            }
-            _ => {}
-        }
-    }
+    let AuthConfig { methods, token, users, http, .. } = &config.auth;
+    let keys = [
+        ("auth.token.secret", token.secret.is_some()),
+        ("auth.token.keys", !token.keys.is_empty()),
+        ("auth.token.jwks_file", token.jwks_file.is_some()),
+    ];
+    let key = "a key: auth.token.secret, auth.token.keys or auth.token.jwks_file";
+    check_need(reader, methods.contains(&AuthMethod::Token), "token", key, &keys);
+    let file = [("auth.users.file", users.file.is_some())];
+    check_need(reader, methods.contains(&AuthMethod::Users), "users", "auth.users.file", &file);
+    let url = [("auth.http.url", http.url.is_some())];
+    check_need(reader, methods.contains(&AuthMethod::Http), "http", "auth.http.url", &url);
     if let Some((key, address)) = config.open_beyond_loopback() {
         let reason = format!(
             "{address} is within reach of other machines, where with auth.methods = [\"open\"] anybody could be \
@@ -283,17 +277,19 @@ pub(super) fn check(reader: &mut Reader, config: &Config) {
     }
 }
 
-/// A method, what it cannot do without, and the keys that are of no use to any other.
-const NEEDS: [(AuthMethod, &str, &str, &[&str]); 3] = [
-    (
-        AuthMethod::Token,
-        "token",
-        "a key: auth.token.secret, auth.token.keys or auth.token.jwks_file",
-        &["auth.token.secret", "auth.token.keys", "auth.token.jwks_file"],
-    ),
-    (AuthMethod::Users, "users", "auth.users.file", &["auth.users.file"]),
-    (AuthMethod::Http, "http", "auth.http.url", &["auth.http.url"]),
-];
+/// A method without what it cannot do without, and that without the method.
+fn check_need(reader: &mut Reader, used: bool, word: &str, needs: &str, keys: &[(&'static str, bool)]) {
+    match keys.iter().find(|(_, set)| *set) {
+        Some((key, _)) if !used => {
+            report(reader, key, format!("set, but auth.methods has no \"{word}\" that would use it"));
+        }
+        // One that was refused was meant to be there.
+        None if used && keys.iter().all(|(key, _)| reader.origin(key).is_some()) => {
+            report(reader, "auth.methods", format!("\"{word}\" needs {needs}"));
+        }
+        _ => {}
+    }
+}
 
 fn check_methods(reader: &mut Reader, methods: &[AuthMethod]) {
     if methods.is_empty() {
@@ -302,11 +298,6 @@ fn check_methods(reader: &mut Reader, methods: &[AuthMethod]) {
     if methods.iter().rev().skip(1).any(|method| *method == AuthMethod::Open) {
         report(reader, "auth.methods", "\"open\" lets everybody in, so what stands after it is never asked".into());
     }
-}
-
-/// Where a key was set, if it was.
-fn set_by(reader: &Reader, key: &str) -> Option<Origin> {
-    reader.origin(key).filter(|origin| **origin != Origin::Default).cloned()
 }
 
 /// Reports at the place of `key`, unless its value was refused and reported already.

@@ -420,7 +420,7 @@ fn keys_are_rotated_without_a_gap() {
 
     let path = publish(std::slice::from_ref(&old));
     let tokens = tokens(&TokenConfig { jwks_file: Some(path.clone()), ..TokenConfig::default() });
-    assert_eq!(tokens.files(), [path.clone()]);
+    assert_eq!(tokens.files(), std::slice::from_ref(&path));
     let (with_old, with_new) =
         (signed(&hs256(SECRET), Some("2025"), json!({})), signed(&hs256(OTHER), Some("2026"), json!({})));
     let good = |tokens: &Tokens| [&with_old, &with_new].map(|token| tokens.verify(token, now()).is_ok());

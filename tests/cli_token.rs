@@ -95,10 +95,8 @@ fn a_token_is_minted_alone_and_explained() {
 fn what_the_configuration_asks_for_is_in_it() {
     let here = directory(
         "config",
-        &format!(
-            "[auth]\nmethods = [\"token\"]\n[auth.token]\nissuer = [\"me\", \"you\"]\naudience = [\"rooms\"]\n\
-             [[auth.token.keys]]\nkid = \"2026\"\nalg = \"HS256\"\nsecret_file = \"secret\"\n"
-        ),
+        "[auth]\nmethods = [\"token\"]\n[auth.token]\nissuer = [\"me\", \"you\"]\naudience = [\"rooms\"]\n\
+             [[auth.token.keys]]\nkid = \"2026\"\nalg = \"HS256\"\nsecret_file = \"secret\"\n",
     );
     std::fs::write(here.join("secret"), format!("{SECRET}\n")).expect("writable");
     let minted = wigwag(&here, &["token", "-u", "alice~phone"], "");

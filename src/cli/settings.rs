@@ -55,7 +55,8 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "N")]
     workers: Option<String>,
 
-    /// Serve https and wss as well (on port 8443 unless configured), with a self-signed certificate made at start
+    /// Serve https and wss as well, with a self-signed certificate made at start; unless configured on port 8443 of
+    /// every interface, which in open mode takes --open-anywhere
     #[arg(long)]
     dev_tls: bool,
 

@@ -51,8 +51,11 @@ const BUSY: Refusal =
 /// Why an [`Authenticator`] cannot be made, or goes on with what it had.
 #[derive(Debug)]
 pub enum AuthError {
+    /// A key of tokens.
     Key(KeyError),
+    /// The file of users.
     Users(UsersError),
+    /// The file of who was revoked.
     Revoked(RevokedError),
 }
 

@@ -111,6 +111,7 @@ impl Service {
         let Ok(password) = shown.password.map(std::str::from_utf8).transpose() else { return Some(Err(REFUSED)) };
         let question =
             Question { client_id: shown.client_id, username: shown.user_name, password, remote: remote.to_canonical() };
+        // Text and an address: nothing that JSON cannot say.
         let question = serde_json::to_vec(&question).unwrap_or_default();
         Some(self.ask(question, shown, now).await)
     }

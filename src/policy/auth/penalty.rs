@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::{policy::Refusal, wire::mqtt::ReasonCode};
 
 /// How many addresses are remembered. Beyond, an arbitrary one is forgiven for each new one.
-pub const CAPACITY: usize = 1 << 16;
+const CAPACITY: usize = 1 << 16;
 
 const WAIT: Refusal =
     Refusal { reason: ReasonCode::BANNED, what: "too many failed logins from this address; try again later" };

@@ -18,17 +18,18 @@ use super::{Identity, token::MAX_ID};
 use crate::policy::valid_name;
 
 /// How many users, and how many tokens, can be revoked at run time; what is revoked is never forgotten for another.
-pub const CAPACITY: usize = 100_000;
+const CAPACITY: usize = 100_000;
 
 /// Whom or what to revoke.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Revocation {
+    /// By name.
     User(Box<str>),
     /// By `jti`.
     Token(Box<str>),
 }
 
-/// [`CAPACITY`] is used up.
+/// No more can be revoked at run time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
@@ -43,13 +44,18 @@ impl std::error::Error for Full {}
 /// What is wrong with the file.
 #[derive(Debug)]
 pub enum RevokedError {
+    /// It cannot be read.
     Unreadable {
+        /// As the configuration names it.
         path: PathBuf,
+        /// What the system said.
         error: io::Error,
     },
-    /// Counted from 1.
+    /// A line that is none.
     Line {
+        /// As the configuration names it.
         path: PathBuf,
+        /// Counted from 1.
         line: usize,
     },
 }
@@ -116,11 +122,11 @@ impl Revocations {
     /// [`Full`]
     pub fn revoke(&self, what: Revocation, now: SystemTime) -> Result<(), Full> {
         let mut told = self.told.write();
-        let known = match &what {
+        let has_room = match &what {
             Revocation::User(name) => told.users.contains_key(name) || told.users.len() < CAPACITY,
             Revocation::Token(id) => told.tokens.contains(id) || told.tokens.len() < CAPACITY,
         };
-        if !known {
+        if !has_room {
             return Err(Full);
         }
         match what {

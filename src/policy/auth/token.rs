@@ -170,12 +170,15 @@ pub fn looks_like_one(password: &[u8]) -> bool {
 /// What a good token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
+    /// `sub`: a valid user name.
     pub subject: String,
     /// Seconds since 1970.
     pub exp: u64,
     /// Seconds since 1970.
     pub iat: Option<u64>,
+    /// `jti`, at most [`MAX_ID`] bytes.
     pub id: Option<String>,
+    /// As written.
     pub grants: GrantClaims,
     /// Other top-level claims that can be one topic level.
     pub other: Box<[(Box<str>, Box<str>)]>,

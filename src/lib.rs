@@ -33,7 +33,7 @@ mod http;
 pub mod hub;
 mod listener;
 mod metrics;
-mod policy;
+pub mod policy;
 mod server;
 mod session;
 pub mod wire;

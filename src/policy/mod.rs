@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod grants;
 mod identity;
+pub mod payload;
 mod permit;
 pub mod table;
 

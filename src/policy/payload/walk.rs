@@ -130,8 +130,7 @@ impl<'p> Walk<'p> {
 
     /// Goes on behind an opening quote.
     fn string(&mut self) -> Result<Text<'p>, PayloadError> {
-        let rest = self.payload.get(self.at..).unwrap_or_default();
-        let (text, len) = text::string(rest, self.survey).ok_or(PayloadError::Malformed)?;
+        let (text, len) = text::string(self.rest(), self.survey).ok_or(PayloadError::Malformed)?;
         self.at += len;
         Ok(text)
     }
@@ -157,13 +156,13 @@ impl<'p> Walk<'p> {
 
     /// Takes digits, and tells how many.
     fn digits(&mut self) -> usize {
-        let count = self.rest().iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let count = self.rest().bytes().take_while(u8::is_ascii_digit).count();
         self.at += count;
         count
     }
 
     fn literal(&mut self, tail: &str) -> Result<(), PayloadError> {
-        if !self.rest().starts_with(tail.as_bytes()) {
+        if !self.rest().starts_with(tail) {
             return Err(PayloadError::Malformed);
         }
         self.at += tail.len();
@@ -181,24 +180,28 @@ impl<'p> Walk<'p> {
     }
 
     fn space(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.rest().first() {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
         }
     }
 
     fn takes(&mut self, byte: u8) -> bool {
-        let there = self.rest().first() == Some(&byte);
+        let there = self.peek() == Some(byte);
         self.at += usize::from(there);
         there
     }
 
     fn next(&mut self) -> Option<u8> {
-        let byte = self.rest().first().copied();
-        self.at += usize::from(byte.is_some());
-        byte
+        let byte = self.peek()?;
+        self.at += 1;
+        Some(byte)
     }
 
-    fn rest(&self) -> &'p [u8] {
-        self.payload.as_bytes().get(self.at..).unwrap_or_default()
+    fn peek(&self) -> Option<u8> {
+        self.payload.as_bytes().get(self.at).copied()
+    }
+
+    fn rest(&self) -> &'p str {
+        self.payload.get(self.at..).unwrap_or_default()
     }
 }

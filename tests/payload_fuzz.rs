@@ -11,23 +11,8 @@ mod oracle;
 
 use std::time::{Duration, Instant};
 
+use oracle::agree;
 use proptest::{prelude::*, sample::select};
-use wigwag::policy::payload::{Kind, check};
-
-/// Asserts that check and oracle agree, and tells whether alice may send the payload as a signal.
-#[track_caller]
-fn agree(payload: &[u8]) -> bool {
-    let judge = |kind, sender| {
-        let verdict = check(payload, kind, sender).map_err(|error| error.reason().0);
-        let shown = String::from_utf8_lossy(payload);
-        assert_eq!(verdict, oracle::verdict(payload, kind, sender), "{kind:?} from {sender:?}: {shown}\n{payload:x?}");
-        verdict.is_ok()
-    };
-    judge(Kind::Json, None);
-    judge(Kind::Json, Some("alice"));
-    judge(Kind::Signal, None);
-    judge(Kind::Signal, Some("alice"))
-}
 
 /// The samples, which are alice's signals, and the lines of `hostile.txt`, none of which is.
 fn corpus() -> [Vec<Vec<u8>>; 2] {

@@ -3,13 +3,25 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
-use wigwag::policy::payload::{DEPTH_MAX, Kind};
+use wigwag::policy::payload::{DEPTH_MAX, Kind, check};
+
+/// Asserts that the check says the same, and tells whether alice may send the payload as a signal.
+#[track_caller]
+pub fn agree(payload: &[u8]) -> bool {
+    let judge = |kind, sender| {
+        let verdict = check(payload, kind, sender).map_err(|error| error.reason().0);
+        let shown = String::from_utf8_lossy(payload);
+        assert_eq!(verdict, self::verdict(payload, kind, sender), "{kind:?} from {sender:?}: {shown}\n{payload:x?}");
+        verdict.is_ok()
+    };
+    judge(Kind::Json, None);
+    judge(Kind::Json, Some("alice"));
+    judge(Kind::Signal, None);
+    judge(Kind::Signal, Some("alice"))
+}
 
 /// The MQTT 5.0 reason code that the payload is refused with.
-pub fn verdict(payload: &[u8], kind: Kind, sender: Option<&str>) -> Result<(), u8> {
-    if kind == Kind::Any {
-        return Ok(());
-    }
+fn verdict(payload: &[u8], kind: Kind, sender: Option<&str>) -> Result<(), u8> {
     let text = std::str::from_utf8(payload).map_err(|_| 0x99)?;
     let object: Object = serde_json::from_str(text).map_err(|_| 0x99)?;
     let times = |tag| object.tags.iter().filter(|(key, _)| key == tag).count();

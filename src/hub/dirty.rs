@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::Hub;
-use crate::session::{Delivery, Link, Queued, Session, State};
+use crate::session::{Delivery, Link, Queued, Session};
 
 /// Sockets written to by the thread that published; beyond it the receivers' own tasks do it, so that one large room
 /// does not hold up everybody else on this worker.
@@ -23,17 +23,7 @@ pub struct Dirty {
 impl Dirty {
     /// Queues `delivery` in `session`.
     pub(super) fn deliver(&mut self, hub: &Hub, session: &Arc<Session>, delivery: Delivery, now: Instant) {
-        self.deliver_locked(hub, session, &mut session.lock(), delivery, now);
-    }
-
-    pub(super) fn deliver_locked(
-        &mut self,
-        hub: &Hub,
-        session: &Arc<Session>,
-        state: &mut State,
-        delivery: Delivery,
-        now: Instant,
-    ) {
+        let mut state = session.lock();
         if state.ended {
             return;
         }
@@ -50,6 +40,14 @@ impl Dirty {
                 state.ended = true;
                 self.overflowed.push(Arc::clone(session));
             }
+        }
+    }
+
+    /// A session that was given something otherwise.
+    pub(super) fn add(&mut self, session: &Arc<Session>) {
+        let mut state = session.lock();
+        if state.connected() && !std::mem::replace(&mut state.dirty, true) {
+            self.sessions.push(Arc::clone(session));
         }
     }
 

@@ -24,7 +24,7 @@ use super::{
     inlet::{FrameEnd, Handler, Inlet, InletLimits, NORMAL_CLOSE, Read, ReadError, Stop},
 };
 use crate::{
-    hub::{Connected, Dirty, End},
+    hub::{Collected, Connected, Dirty, End},
     policy::{Identity, Refusal},
     wire::{
         mqtt::{
@@ -108,8 +108,8 @@ impl Connection {
         self.edge.limits.inlet
     }
 
-    /// What has to be seen to before reading: an end that somebody asked for, bytes that could not be sent. Says
-    /// whether the client reads its answers.
+    /// What has to be seen to before reading: an end that somebody asked for, bytes that could not be sent, retained
+    /// messages that the client has room for. Says whether the client reads its answers.
     fn attend(&mut self, cx: &Context<'_>, now: Instant) -> Result<bool, Outcome> {
         let mut state = self.session.lock();
         if self.session.epoch() != self.epoch {
@@ -124,15 +124,20 @@ impl Connection {
             return Err(Outcome::Closed(close));
         }
         let waiting = dirty || link.waiting() > 0;
+        let hungry = state.outbound.hungry();
         drop(state);
-        if waiting {
+        let collected = if hungry { self.edge.hub.collect(&self.session, now) } else { Collected::default() };
+        if collected.again {
+            cx.waker().wake_by_ref();
+        }
+        if waiting || collected.moved {
             self.edge.hub.flush(&self.session, None, now);
         }
         let mut state = self.session.lock();
-        let queued = state.outbound.queued();
+        let sent = state.outbound.is_empty();
         let Some(link) = state.link() else { return Ok(true) };
         match link.close {
-            Some(close) if queued == 0 && link.waiting() == 0 => Err(Outcome::Closed(close)),
+            Some(close) if sent && link.waiting() == 0 => Err(Outcome::Closed(close)),
             _ => Ok(link.waiting() < UNREAD),
         }
     }

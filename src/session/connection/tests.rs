@@ -20,7 +20,7 @@ const QUEUE: usize = 40;
 
 fn edge() -> Arc<Edge> {
     let limits = HubLimits {
-        queue: QueueLimits { messages: QUEUE, bytes: 1 << 20, retained: 100 },
+        queue: QueueLimits { messages: QUEUE, bytes: 1 << 20 },
         subscriptions: 10,
         sessions: 10,
         retained_messages: 10,

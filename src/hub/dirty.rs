@@ -18,11 +18,14 @@ pub struct Dirty {
     overflowed: Vec<Arc<Session>>,
     dropped: u64,
     expired: u64,
+    /// Deliveries since this was last asked, and what takes about as long.
+    work: usize,
 }
 
 impl Dirty {
     /// Queues `delivery` in `session`.
     pub(super) fn deliver(&mut self, hub: &Hub, session: &Arc<Session>, delivery: Delivery, now: Instant) {
+        self.work += 1;
         let mut state = session.lock();
         if state.ended {
             return;
@@ -43,8 +46,18 @@ impl Dirty {
         }
     }
 
-    /// A session that was given something otherwise.
-    pub(super) fn add(&mut self, session: &Arc<Session>) {
+    /// How much has been done since [`Dirty::take_work`].
+    pub fn work(&self) -> usize {
+        self.work
+    }
+
+    pub fn take_work(&mut self) -> usize {
+        std::mem::take(&mut self.work)
+    }
+
+    /// A session that was given something otherwise, which was so much work.
+    pub(super) fn add(&mut self, session: &Arc<Session>, work: usize) {
+        self.work += work;
         let mut state = session.lock();
         if state.connected() && !std::mem::replace(&mut state.dirty, true) {
             self.sessions.push(Arc::clone(session));

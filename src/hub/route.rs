@@ -82,8 +82,8 @@ impl Hub {
             existed
         };
         if wants_retained(permit, existed) {
-            self.collect(session, now);
-            dirty.add(session);
+            let collected = self.collect(session, now);
+            dirty.add(session, collected.work);
         }
         Ok(existed)
     }
@@ -249,12 +249,16 @@ impl Hub {
         all.sort_by_key(|(id, ..)| *id);
         let found = !all.is_empty();
         let mut all = all.into_iter().peekable();
+        let mut ids = SmallVec::<[NonZeroU32; 8]>::new();
         while let Some((id, subscription, mut delivery)) = all.next() {
+            ids.clear();
+            ids.extend(subscription.id);
             while let Some((_, other, copy)) = all.next_if(|(next, ..)| *next == id) {
                 delivery.qos = delivery.qos.max(copy.qos);
                 delivery.retain |= copy.retain;
-                other.id.into_iter().for_each(|id| delivery.ids.add(id));
+                ids.extend(other.id);
             }
+            delivery.ids = SubscriptionIds::from(&ids[..]);
             dirty.deliver(self, &subscription.session, delivery, now);
         }
         found

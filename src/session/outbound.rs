@@ -57,12 +57,14 @@ impl SubscriptionIds {
             Self::Many(ids) => ids,
         }
     }
+}
 
-    pub fn add(&mut self, id: NonZeroU32) {
-        *self = match std::mem::take(self) {
-            Self::None => Self::One(id),
-            Self::One(first) => Self::Many([first, id].into()),
-            Self::Many(ids) => Self::Many(ids.iter().copied().chain([id]).collect()),
+impl From<&[NonZeroU32]> for SubscriptionIds {
+    fn from(ids: &[NonZeroU32]) -> Self {
+        match ids {
+            [] => Self::None,
+            [id] => Self::One(*id),
+            ids => Self::Many(ids.into()),
         }
     }
 }

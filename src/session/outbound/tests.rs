@@ -279,12 +279,10 @@ fn a_client_in_the_process_takes_what_is_queued_without_the_wire() {
 }
 
 #[test]
-fn subscription_identifiers_add_up_in_order() {
-    let number = |n| NonZeroU32::new(n).unwrap();
-    let mut ids = SubscriptionIds::default();
-    assert_eq!(ids.as_slice(), []);
-    for n in [7, 3, 7] {
-        ids.add(number(n));
+fn subscription_identifiers_are_kept_in_order() {
+    let ids = [7, 3, 7].map(|n| NonZeroU32::new(n).unwrap());
+    for count in 0..=3 {
+        assert_eq!(SubscriptionIds::from(&ids[..count]).as_slice(), &ids[..count]);
     }
-    assert_eq!(ids.as_slice(), [7, 3, 7].map(number));
+    assert_eq!(SubscriptionIds::default().as_slice(), []);
 }

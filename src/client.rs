@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    hub::{self, Dirty, End, Hub},
+    hub::{self, Collected, Dirty, End, Hub},
     policy::{Identity, Refusal, valid_name},
     session::{Attachment, Delivery, Session},
     wire::mqtt::{Publish, PublishProperties, QoS, SubscribeOptions, topic},
@@ -132,19 +132,30 @@ impl Client {
 
     /// As [`Client::recv`], for whoever implements a stream.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Received>> {
-        let mut expired = 0;
-        let mut state = self.session.lock();
-        let delivery = state.outbound.take(Instant::now(), &mut expired);
-        self.hub.metrics.dropped_expired.increment(expired);
-        if let Some(delivery) = delivery {
-            self.hub.metrics.messages_sent.increment(1);
-            return Poll::Ready(Some(Received { delivery }));
+        let now = Instant::now();
+        loop {
+            let mut expired = 0;
+            let mut state = self.session.lock();
+            let delivery = state.outbound.take(now, &mut expired);
+            self.hub.metrics.dropped_expired.increment(expired);
+            if let Some(delivery) = delivery {
+                self.hub.metrics.messages_sent.increment(1);
+                return Poll::Ready(Some(Received { delivery }));
+            }
+            if state.ended {
+                return Poll::Ready(None);
+            }
+            state.attachment = Attachment::Local(Some(cx.waker().clone()));
+            let hungry = state.outbound.hungry();
+            drop(state);
+            let collected = if hungry { self.hub.collect(&self.session, now) } else { Collected::default() };
+            if !collected.moved {
+                if collected.again {
+                    cx.waker().wake_by_ref();
+                }
+                return Poll::Pending;
+            }
         }
-        if state.ended {
-            return Poll::Ready(None);
-        }
-        state.attachment = Attachment::Local(Some(cx.waker().clone()));
-        Poll::Pending
     }
 }
 

@@ -314,11 +314,7 @@ fn listen(address: SocketAddr) -> io::Result<StdListener> {
 fn hub_limits(config: &Config) -> HubLimits {
     let limits = &config.limits;
     HubLimits {
-        queue: QueueLimits {
-            messages: limits.queue_messages,
-            bytes: limits.queue_bytes,
-            retained: limits.retained_messages,
-        },
+        queue: QueueLimits { messages: limits.queue_messages, bytes: limits.queue_bytes },
         subscriptions: limits.subscriptions,
         sessions: limits.sessions,
         retained_messages: limits.retained_messages,

@@ -37,8 +37,8 @@ pub struct Limits {
     pub inflight: u16,
     /// Topic aliases of one MQTT 5.0 connection, in each direction. 0 to 65535; 0 = off.
     pub topic_aliases: u16,
-    /// Messages waiting to be sent to one session, connected or not; retained ones that it subscribes to are counted
-    /// apart. 1 to 1000000.
+    /// Messages waiting to be sent to one session, connected or not; retained ones that it subscribes to take a quarter
+    /// at a time. 1 to 1000000.
     pub queue_messages: usize,
     /// Payload and topic bytes waiting to be sent to one session. Size, 1 KiB to 1 GiB.
     pub queue_bytes: usize,

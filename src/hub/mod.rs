@@ -2,19 +2,21 @@
 //!
 //! The hub takes permits only. It is divided into shards by the first two levels of a topic, so that a room lives in
 //! one of them and a publish locks that one alone; filters with a wildcard in those levels lie apart. A message is
-//! queued in each receiver's session while the shard is locked, which keeps the order of each publisher and topic and
-//! puts retained messages before live ones (not for the filters that lie apart: they collect from one shard after the
-//! other); sockets are written afterwards ([`Dirty`]).
+//! queued in each receiver's session while the shard is locked, which keeps the order of each publisher and topic;
+//! sockets are written afterwards ([`Dirty`]). Retained messages are collected by who reads for the session
+//! ([`Hub::collect`]).
 //!
 //! Nothing is kept for a topic, filter, session or client id that nobody uses any more.
 
 mod clock;
+mod collect;
 mod dirty;
 pub mod index;
 mod message;
 mod registry;
 pub mod retained;
 mod route;
+mod store;
 mod sys;
 #[cfg(test)]
 mod testing;
@@ -35,13 +37,14 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 
 use clock::{Clock, Due};
+pub use collect::Collected;
 pub use dirty::Dirty;
 use index::Index;
 pub use index::SubscriberId;
 pub use message::{Message, Parts};
 use registry::Registry;
 pub use registry::{Connect, Connected, End, Will};
-use retained::Retained;
+use store::Store;
 pub use timers::{TimerKey, Timers};
 
 use crate::{
@@ -86,18 +89,15 @@ pub struct Hub {
 #[derive(Default)]
 struct Shard {
     index: Index<Subscription>,
-    retained: Retained<RetainedMessage>,
-}
-
-struct RetainedMessage {
-    message: Arc<Message>,
-    expiry: Option<TimerKey>,
+    retained: Store,
 }
 
 #[derive(Default)]
 struct RetainedUse {
     messages: AtomicUsize,
     bytes: AtomicUsize,
+    /// Messages that were ever set.
+    serial: AtomicU64,
 }
 
 /// One session's interest in a filter.
@@ -191,7 +191,12 @@ impl Hub {
     }
 
     fn shard(&self, first_two_levels: &str) -> &Mutex<Shard> {
-        &self.shards[self.hasher.hash_one(first_two_levels) as usize % SHARDS]
+        &self.shards[self.place(first_two_levels)]
+    }
+
+    /// Which shard it is.
+    fn place(&self, first_two_levels: &str) -> usize {
+        self.hasher.hash_one(first_two_levels) as usize % SHARDS
     }
 
     fn new_subscriber(&self) -> SubscriberId {

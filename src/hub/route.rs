@@ -2,6 +2,7 @@
 
 use std::{
     num::NonZeroU32,
+    ops::Range,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -9,12 +10,15 @@ use std::{
 use smallvec::SmallVec;
 
 use super::{
-    Dirty, Due, Hub, Message, RetainedMessage, Shard, SubscriberId, Subscription, index::FilterNode, is_wide,
+    Dirty, Due, Hub, Message, SHARDS, Shard, SubscriberId, Subscription,
+    index::FilterNode,
+    is_wide,
+    store::{RetainedMessage, Serial},
     two_levels,
 };
 use crate::{
     policy::{PublishPermit, Refusal, SubscribePermit},
-    session::{Delivery, Kept, Session, SubscriptionIds},
+    session::{Cursor, Delivery, Kept, Session, SubscriptionIds},
     wire::mqtt::{ReasonCode, RetainHandling, topic},
 };
 /// The filters that match one topic; more than a few are rare.
@@ -31,7 +35,9 @@ impl Hub {
     /// there was any. The caller flushes `dirty` when it has routed all it has.
     pub fn publish(&self, permit: PublishPermit, now: Instant, dirty: &mut Dirty) -> Result<bool, Refusal> {
         let message = Arc::new(permit.into_message());
-        let wide = (self.wide_len.load(Ordering::Acquire) > 0).then(|| self.wide.read());
+        // One that is to be retained takes this lock in any case: it comes wholly before a wide subscription, which
+        // then gets it from the store, or wholly after, and comes live.
+        let wide = (message.retain() || self.wide_len.load(Ordering::Acquire) > 0).then(|| self.wide.read());
         let mut shard = self.shard(two_levels(message.topic())).lock();
         if message.retain() {
             self.retain(&mut shard, &message, now)?;
@@ -44,8 +50,8 @@ impl Hub {
         Ok(self.deliver(&nodes, &message, now, dirty))
     }
 
-    /// Subscribes a session to a filter and queues the retained messages that it is to get. Says whether the session
-    /// had subscribed to that filter before.
+    /// Subscribes a session to a filter and begins to bring the retained messages that it is to get. Says whether the
+    /// session had subscribed to that filter before.
     pub fn subscribe(
         &self,
         session: &Arc<Session>,
@@ -58,31 +64,27 @@ impl Hub {
         let subscription = Subscription { session: Arc::clone(session), options: permit.options(), id };
         let existed = if is_wide(filter) {
             let mut wide = self.wide.write();
-            let existed = self.remember(session, permit, id)?;
+            let existed = self.remember(session, permit, id, 0..SHARDS)?;
             match permit.group() {
                 Some(group) => wide.insert_shared(group, filter, session.id, subscription),
                 None => wide.insert(filter, session.id, subscription),
             };
             self.wide_len.store(wide.len(), Ordering::Release);
-            drop(wide);
-            if wants_retained(permit, existed) {
-                for shard in &self.shards {
-                    self.send_retained(&shard.lock(), session, permit, id, now, dirty);
-                }
-            }
             existed
         } else {
-            let mut shard = self.shard(two_levels(filter)).lock();
-            let existed = self.remember(session, permit, id)?;
+            let place = self.place(two_levels(filter));
+            let mut shard = self.shards[place].lock();
+            let existed = self.remember(session, permit, id, place..place + 1)?;
             match permit.group() {
                 Some(group) => shard.index.insert_shared(group, filter, session.id, subscription),
                 None => shard.index.insert(filter, session.id, subscription),
             };
-            if wants_retained(permit, existed) {
-                self.send_retained(&shard, session, permit, id, now, dirty);
-            }
             existed
         };
+        if wants_retained(permit, existed) {
+            let collected = self.collect(session, now);
+            dirty.add(session, collected.work);
+        }
         Ok(existed)
     }
 
@@ -128,58 +130,38 @@ impl Hub {
         true
     }
 
-    /// Notes the subscription in its session. Called with the filter's part of the index locked, so that a session
-    /// which ends at this moment either refuses it here or finds it in the index.
+    /// Notes the subscription in its session, and what it is to bring from which shards. Called with the filter's part
+    /// of the index locked, so that a session which ends at this moment either refuses it here or finds it in the
+    /// index, and so that every retained message is either set already or will come live.
     fn remember(
         &self,
         session: &Session,
         permit: &SubscribePermit<'_>,
         id: Option<NonZeroU32>,
+        shards: Range<usize>,
     ) -> Result<bool, Refusal> {
         let mut state = session.lock();
         if state.ended {
             return Err(SESSION_OVER);
         }
         let kept = Kept { filter: permit.asked().into(), options: permit.options(), id };
-        match state.find(permit.asked()) {
+        let existed = match state.find(permit.asked()) {
             Ok(position) => {
                 state.subscriptions[position] = kept;
-                Ok(true)
+                true
             }
-            Err(_) if state.subscriptions.len() >= self.limits.subscriptions => Err(TOO_MANY_SUBSCRIPTIONS),
+            Err(_) if state.subscriptions.len() >= self.limits.subscriptions => return Err(TOO_MANY_SUBSCRIPTIONS),
             Err(position) => {
                 state.subscriptions.insert(position, kept);
-                Ok(false)
+                false
             }
+        };
+        if wants_retained(permit, existed) {
+            let (filter, options) = (permit.filter().into(), permit.options());
+            let until = self.retained.serial.load(Ordering::Relaxed) + 1;
+            state.outbound.begin(Cursor { filter, options, id, until, shards, from: 0 });
         }
-    }
-
-    fn send_retained(
-        &self,
-        shard: &Shard,
-        session: &Arc<Session>,
-        permit: &SubscribePermit<'_>,
-        id: Option<NonZeroU32>,
-        now: Instant,
-        dirty: &mut Dirty,
-    ) {
-        let mut state = session.lock();
-        if state.outbound.stored_full(&self.limits.queue) {
-            return; // it would be walked for nothing
-        }
-        shard.retained.matching(permit.filter(), &mut |retained| {
-            let own = permit.options().no_local && retained.message.publisher() == session.id; // [MQTT-3.8.3-3]
-            if !own && !retained.message.expired(now) {
-                let delivery = Delivery {
-                    message: Arc::clone(&retained.message),
-                    qos: retained.message.qos_for(permit.options().qos),
-                    retain: true,
-                    stored: true,
-                    ids: id.map_or(SubscriptionIds::None, SubscriptionIds::One),
-                };
-                dirty.deliver_locked(self, session, &mut state, delivery, now);
-            }
-        });
+        Ok(existed)
     }
 
     /// Stores, replaces or (with an empty payload) clears the retained message of a topic [MQTT-3.3.1-5],
@@ -200,7 +182,8 @@ impl Hub {
         let expiry = message.expires().map(|at| self.clock.at(at.max(now), Due::Retained(topic.into())));
         self.retained.messages.fetch_add(1, Ordering::Relaxed);
         self.retained.bytes.fetch_add(message.size(), Ordering::Relaxed);
-        let replaced = shard.retained.set(topic, RetainedMessage { message: Arc::clone(message), expiry });
+        let serial = Serial::MIN.saturating_add(self.retained.serial.fetch_add(1, Ordering::Relaxed));
+        let replaced = shard.retained.set(serial, RetainedMessage { message: Arc::clone(message), expiry });
         self.give_back_retained(replaced);
         Ok(())
     }
@@ -266,12 +249,16 @@ impl Hub {
         all.sort_by_key(|(id, ..)| *id);
         let found = !all.is_empty();
         let mut all = all.into_iter().peekable();
+        let mut ids = SmallVec::<[NonZeroU32; 8]>::new();
         while let Some((id, subscription, mut delivery)) = all.next() {
+            ids.clear();
+            ids.extend(subscription.id);
             while let Some((_, other, copy)) = all.next_if(|(next, ..)| *next == id) {
                 delivery.qos = delivery.qos.max(copy.qos);
                 delivery.retain |= copy.retain;
-                other.id.into_iter().for_each(|id| delivery.ids.add(id));
+                ids.extend(other.id);
             }
+            delivery.ids = SubscriptionIds::from(&ids[..]);
             dirty.deliver(self, &subscription.session, delivery, now);
         }
         found
@@ -312,7 +299,6 @@ impl Subscription {
             // A live message carries the flag only as published, and only to who asked [MQTT-3.3.1-12],
             // [MQTT-3.3.1-13].
             retain: self.options.retain_as_published && message.retain(),
-            stored: false,
             ids: self.id.map_or(SubscriptionIds::None, SubscriptionIds::One),
         }
     }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub const LIMITS: HubLimits = HubLimits {
-    queue: QueueLimits { messages: 100, bytes: 100_000, retained: 100 },
+    queue: QueueLimits { messages: 100, bytes: 100_000 },
     subscriptions: 10,
     sessions: 10,
     retained_messages: 10,
@@ -112,7 +112,20 @@ impl World {
         let permit = self.hub.policy.subscribe(&Identity::local(&peer.session.user), filter, options)?;
         let existed = self.hub.subscribe(&peer.session, &permit, NonZeroU32::new(id), self.now, &mut dirty);
         dirty.flush(&self.hub, self.now);
+        self.settle(peer);
         existed
+    }
+
+    /// What the task of a connection does when it is woken: fetches retained messages, as long as they are read.
+    pub fn settle(&self, peer: &Peer) {
+        while peer.session.lock().outbound.hungry() {
+            let collected = self.hub.collect(&peer.session, self.now);
+            if collected.moved {
+                self.hub.flush(&peer.session, None, self.now);
+            } else if !collected.again {
+                break;
+            }
+        }
     }
 
     pub fn publish(&self, topic: &str) -> bool {

@@ -24,7 +24,7 @@ use super::{
     inlet::{FrameEnd, Handler, Inlet, InletLimits, NORMAL_CLOSE, Read, ReadError, Stop},
 };
 use crate::{
-    hub::{Connected, Dirty, End},
+    hub::{Collected, Connected, Dirty, End},
     policy::{Identity, Refusal},
     wire::{
         mqtt::{
@@ -37,6 +37,9 @@ use crate::{
 
 /// Reads of one turn; then other tasks of this thread have theirs.
 const READS: usize = 8;
+/// Deliveries of one turn, or what takes about as long, beyond which no further packet is handled in it: a few packets
+/// can be for very many receivers.
+const DELIVERIES: usize = 4096;
 /// Messages of one turn, at most, after which their receivers are written to: many fit into one read, and a queue is
 /// for those who do not keep up.
 const ROUTED: u64 = 128;
@@ -108,8 +111,8 @@ impl Connection {
         self.edge.limits.inlet
     }
 
-    /// What has to be seen to before reading: an end that somebody asked for, bytes that could not be sent. Says
-    /// whether the client reads its answers.
+    /// What has to be seen to before reading: an end that somebody asked for, bytes that could not be sent, retained
+    /// messages that the client has room for. Says whether the client reads its answers.
     fn attend(&mut self, cx: &Context<'_>, now: Instant) -> Result<bool, Outcome> {
         let mut state = self.session.lock();
         if self.session.epoch() != self.epoch {
@@ -124,47 +127,35 @@ impl Connection {
             return Err(Outcome::Closed(close));
         }
         let waiting = dirty || link.waiting() > 0;
+        let hungry = state.outbound.hungry();
         drop(state);
-        if waiting {
+        let collected = if hungry { self.edge.hub.collect(&self.session, now) } else { Collected::default() };
+        if collected.again {
+            cx.waker().wake_by_ref();
+        }
+        if waiting || collected.moved {
             self.edge.hub.flush(&self.session, None, now);
         }
         let mut state = self.session.lock();
-        let queued = state.outbound.queued();
+        let sent = state.outbound.is_empty();
         let Some(link) = state.link() else { return Ok(true) };
         match link.close {
-            Some(close) if queued == 0 && link.waiting() == 0 => Err(Outcome::Closed(close)),
+            Some(close) if sent && link.waiting() == 0 => Err(Outcome::Closed(close)),
             _ => Ok(link.waiting() < UNREAD),
         }
     }
 
-    /// Handles one read's worth. `Ready` when the connection is over.
-    fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Outcome>> {
+    /// Handles one read's worth, or what was left of it. Says how many deliveries that made; not `Ok` when the
+    /// connection is over.
+    fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Outcome>> {
         let now = Instant::now();
         if !self.attend(cx, now)? {
             return Poll::Pending; // the write that is pending wakes the task
         }
-        self.with_scratch(now, |inlet, limits, turn| inlet.poll_read(cx, limits, turn))
-    }
-
-    /// Handles what was read together with CONNECT.
-    fn start(&mut self) -> Result<(), Outcome> {
-        let now = Instant::now();
-        let polled = self
-            .with_scratch(now, |inlet, limits, turn| Poll::Ready(inlet.feed(&[], limits, turn).map(|()| Read::More)));
-        match polled {
-            Poll::Ready(result) => result,
-            Poll::Pending => Ok(()),
-        }
-    }
-
-    fn with_scratch(
-        &mut self,
-        now: Instant,
-        read: impl FnOnce(&mut Inlet, InletLimits, &mut Turn<'_>) -> Poll<Result<Read, ReadError>>,
-    ) -> Poll<Result<(), Outcome>> {
         thread_local!(static SCRATCH: RefCell<Scratch> = RefCell::default());
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.acks.clear();
+            scratch.dirty.take_work();
             let limits = self.limits();
             let work = Work {
                 edge: &self.edge,
@@ -182,13 +173,14 @@ impl Connection {
             };
             let mut turn = Turn { inbound: &mut self.inbound, work };
             let Some(inlet) = &mut self.inlet else { return Poll::Ready(Err(Outcome::Dropped)) };
-            let polled = read(inlet, limits, &mut turn);
+            let polled = inlet.poll_read(cx, limits, &mut turn);
             let with_will = turn.work.with_will;
+            let deliveries = turn.work.scratch.dirty.take_work();
             if polled.is_ready() {
                 turn.work.finish();
             }
             polled.map(|result| match result {
-                Ok(Read::More) => Ok(()),
+                Ok(Read::More) | Err(ReadError::Handled(Stop::Pause)) => Ok(deliveries),
                 Ok(Read::End) => Err(Outcome::Lost),
                 Err(ReadError::Io(error)) => {
                     tracing::debug!(client = ?self.session.client_id, %error, "read failed");
@@ -222,10 +214,7 @@ impl Connection {
     /// Runs the connection to its end. One that we end is read for a moment longer, because closing a socket with
     /// unread bytes destroys what the peer has yet to read: why it was closed.
     pub async fn run(mut self) {
-        self.outcome = match self.start() {
-            Ok(()) => (&mut self).await,
-            Err(outcome) => outcome,
-        };
+        self.outcome = (&mut self).await;
         match self.outcome {
             Outcome::Closed(close) => self.say_goodbye(Some(close), FrameEnd { code: NORMAL_CLOSE, what: close.what }),
             Outcome::Goodbye { .. } => self.say_goodbye(None, FrameEnd { code: NORMAL_CLOSE, what: "" }),
@@ -249,11 +238,15 @@ impl Future for Connection {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let this = &mut *self;
+        let mut deliveries = 0;
         for _ in 0..READS {
             match this.poll_once(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(made)) => deliveries += made,
                 Poll::Ready(Err(outcome)) => return Poll::Ready(outcome),
+            }
+            if deliveries >= DELIVERIES {
+                break;
             }
         }
         cx.waker().wake_by_ref();
@@ -351,7 +344,7 @@ impl Handler for Turn<'_> {
                 return Err(Stop::Goodbye);
             }
         }
-        Ok(())
+        if work.scratch.dirty.work() < DELIVERIES { Ok(()) } else { Err(Stop::Pause) }
     }
 
     fn ping(&mut self, payload: &ws::ControlPayload) {

@@ -7,6 +7,7 @@
 pub mod accept;
 mod batch;
 mod connection;
+mod cursor;
 pub mod edge;
 mod inbound;
 pub mod inlet;
@@ -26,8 +27,9 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
+pub use cursor::Cursor;
 pub use link::{Close, Link, Terms};
-pub use outbound::{Delivery, QueueLimits, Queued, SubscriptionIds};
+pub use outbound::{Delivery, Outbound, QueueLimits, Queued, SubscriptionIds};
 pub use state::{Attachment, Flushed, Kept, State};
 pub use stream::{Io, ReadHalf, Stream, WriteHalf};
 

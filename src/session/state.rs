@@ -111,10 +111,11 @@ impl State {
         self.subscriptions.binary_search_by(|kept| (*kept.filter).cmp(filter))
     }
 
-    /// Forgets a subscription. Says whether there was one.
+    /// Forgets a subscription and what it is still to bring. Says whether there was one.
     pub fn forget(&mut self, filter: &str) -> bool {
         let Ok(position) = self.find(filter) else { return false };
         self.subscriptions.remove(position);
+        self.outbound.forget(filter);
         if self.subscriptions.len() < self.subscriptions.capacity() / 4 {
             self.subscriptions.shrink_to_fit();
         }
@@ -136,6 +137,9 @@ impl State {
                 let written = flush_link(link, outbound, batch, control, now, &mut flushed);
                 if written.is_err() {
                     link.fail();
+                }
+                if matches!(written, Ok(true)) && outbound.hungry() {
+                    link.waker.wake_by_ref(); // its task fetches more
                 }
                 if !matches!(written, Ok(true)) {
                     link.blocked_since.get_or_insert(now);

@@ -41,7 +41,7 @@ pub fn expiring_message(topic: &str, payload: &[u8], expiry: Option<u32>, now: I
 }
 
 pub fn delivery(message: &Arc<Message>, qos: QoS) -> Delivery {
-    Delivery { message: Arc::clone(message), qos, retain: false, stored: false, ids: SubscriptionIds::None }
+    Delivery { message: Arc::clone(message), qos, retain: false, ids: SubscriptionIds::None }
 }
 
 pub fn id(packet_id: u16) -> NonZeroU16 {

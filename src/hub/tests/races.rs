@@ -123,7 +123,7 @@ fn retained_messages_are_counted_right_from_many_threads() {
 #[test]
 fn messages_published_at_once_all_arrive_without_anybody_asking_again() {
     let world = World::with(crate::hub::HubLimits {
-        queue: crate::session::QueueLimits { messages: 10_000, bytes: 1 << 24, retained: 100 },
+        queue: crate::session::QueueLimits { messages: 10_000, bytes: 1 << 24 },
         ..LIMITS
     });
     let peer = world.connect("client", CLEAN);
@@ -139,5 +139,31 @@ fn messages_published_at_once_all_arrive_without_anybody_asking_again() {
     for name in ["a", "b", "c"] {
         let of_one: Vec<_> = received.iter().filter(|topic| topic.starts_with(name)).cloned().collect();
         assert_eq!(of_one, (0..500).map(|number| format!("{name}/{number}@0")).collect::<Vec<_>>());
+    }
+}
+
+/// A retained message comes wholly before a subscription or wholly after, also where the filter concerns every shard.
+#[test]
+fn what_is_retained_while_somebody_subscribes_comes_once() {
+    for round in 0..ROUNDS {
+        let world = World::with(crate::hub::HubLimits { retained_messages: 1000, retained_bytes: 1 << 20, ..LIMITS });
+        let peer = world.connect("client", CLEAN);
+        let filter = ["#", "a/#", "a/b/#"][round % 3];
+        together([
+            &|| {
+                (0..40).for_each(|number| {
+                    world.retain(&format!("a/b/{number}"), b".", None).unwrap();
+                })
+            },
+            &|| {
+                world.subscribe(&peer, filter).unwrap();
+            },
+        ]);
+        world.settle(&peer);
+        let received = peer.received();
+        let mut topics: Vec<_> = received.iter().map(|it| it.split('@').next().unwrap()).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        assert_eq!((topics.len(), received.len()), (40, 40), "{filter}");
     }
 }

@@ -51,7 +51,8 @@ fn a_packet_of_exactly_the_maximum_packet_size_is_sent_and_a_byte_more_is_not() 
         for (ids, expiry) in [(0, None), (0, Some(9)), (1, None), (3, Some(9))] {
             let message = expiring_message("some/topic", &vec![b'.'; payload], expiry, now);
             let mut delivery = delivery(&message, QoS::ExactlyOnce);
-            (1..=ids).for_each(|n| delivery.ids.add(NonZeroU32::new(n * 1000).unwrap()));
+            let ids: Vec<_> = (1..=ids).map(|n| NonZeroU32::new(n * 1000).unwrap()).collect();
+            delivery.ids = ids[..].into();
             let whole = published(&mut link(terms(Version::V5)), &delivery, Some(1), now).unwrap().len() as u32;
             for aliases in [0, 5] {
                 for (maximum, fits) in [(whole - 1, false), (whole, true), (whole + 1, true)] {
@@ -72,7 +73,7 @@ fn what_surely_fits_does_fit() {
     for payload in 0..200 {
         let message = expiring_message("t", &vec![0; payload], Some(u32::MAX), now);
         let mut delivery = delivery(&message, QoS::AtLeastOnce);
-        (0..3).for_each(|_| delivery.ids.add(NonZeroU32::new(268_435_455).unwrap()));
+        delivery.ids = [NonZeroU32::new(268_435_455).unwrap(); 3][..].into();
         for maximum in payload + 1..payload + 50 {
             let maximum_packet = NonZeroU32::new(maximum as u32);
             let terms = Terms { maximum_packet, topic_aliases: 5, ..terms(Version::V5) };
@@ -116,7 +117,7 @@ fn a_3_1_1_client_gets_no_properties() {
     let now = Instant::now();
     let message = expiring_message("t", b"p", Some(10), now);
     let mut delivery = delivery(&message, QoS::AtMostOnce);
-    delivery.ids.add(NonZeroU32::MIN);
+    delivery.ids = [NonZeroU32::MIN][..].into();
     let bytes = published(&mut link(terms(Version::V311)), &delivery, None, now);
     assert_eq!(bytes.as_deref(), Some(&b"\x30\x04\x00\x01tp"[..]));
 }

@@ -11,6 +11,7 @@
 mod clock;
 mod dirty;
 pub mod index;
+mod kept;
 mod message;
 mod registry;
 pub mod retained;
@@ -38,6 +39,7 @@ use clock::{Clock, Due};
 pub use dirty::Dirty;
 use index::Index;
 pub use index::SubscriberId;
+pub use kept::{KeptLimits, Place};
 pub use message::{Message, Parts};
 use registry::Registry;
 pub use registry::{Connect, Connected, End, Will};
@@ -57,8 +59,7 @@ pub struct HubLimits {
     pub queue: QueueLimits,
     /// Subscriptions of one session.
     pub subscriptions: usize,
-    /// Sessions kept without a connection.
-    pub sessions: usize,
+    pub sessions: KeptLimits,
     pub retained_messages: usize,
     /// Bytes of topics, properties and payloads retained.
     pub retained_bytes: usize,

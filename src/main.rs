@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 it failed while running (nobody listens there, the broker refused), 2 it was asked for
 //! something that cannot be (usage, configuration).
 
+mod allocator;
 mod cli;
 
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ use clap::Parser;
 use cli::{Cli, Command, bench, check, publish, serve, subscribe, token, user};
 
 fn main() -> ExitCode {
+    allocator::give_back_soon();
     let cli = Cli::parse();
     let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(&args),

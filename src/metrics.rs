@@ -22,6 +22,9 @@ pub struct Metrics {
     pub wills_refused: Counter,
     /// Sessions that ended with their connection because as many as may be were kept.
     pub sessions_refused: Counter,
+    /// Kept sessions that ended because their user, or their address, kept as many as may be.
+    pub sessions_displaced_user: Counter,
+    pub sessions_displaced_address: Counter,
     /// Sockets closed at once because there were far too many.
     pub sockets_refused: Counter,
     /// Times the system could not accept a connection.
@@ -56,6 +59,7 @@ impl Default for Metrics {
         };
         let dropped = |reason| labelled("wigwag_messages_dropped_total", "reason", reason);
         let refused = |action| labelled("wigwag_refused_total", "action", action);
+        let displaced = |limit| labelled("wigwag_sessions_displaced_total", "limit", limit);
         let now = |name: &'static str| with_local_recorder(&recorder, || gauge!(name));
         Self {
             messages_received: total("wigwag_messages_received_total"),
@@ -71,6 +75,8 @@ impl Default for Metrics {
             subscribes_refused: refused("subscribe"),
             wills_refused: refused("will"),
             sessions_refused: refused("session"),
+            sessions_displaced_user: displaced("user"),
+            sessions_displaced_address: displaced("address"),
             sockets_refused: refused("socket"),
             accept_errors: total("wigwag_accept_errors_total"),
             sessions_overflowed: total("wigwag_sessions_overflowed_total"),
@@ -113,6 +119,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("wigwag_connections_ended_total", "connections that ended, by how"),
         ("wigwag_refused_total", "what was refused, by action"),
         ("wigwag_accept_errors_total", "times the system could not accept a connection"),
+        ("wigwag_sessions_displaced_total", "kept sessions ended to make room for newer ones, by limit"),
         ("wigwag_sessions_overflowed_total", "sessions ended because their queue was full"),
         ("wigwag_connection_panics_total", "connections ended by a bug"),
     ];

@@ -15,7 +15,7 @@ use crate::{
     client::{Client, NameError},
     config::Config,
     http,
-    hub::{Held, Hub, HubLimits},
+    hub::{Held, Hub, HubLimits, KeptLimits},
     listener::{self, Protocol, tls},
     metrics::{Gauges, Metrics},
     policy::{Policy, TopicLimits},
@@ -316,7 +316,11 @@ fn hub_limits(config: &Config) -> HubLimits {
     HubLimits {
         queue: QueueLimits { messages: limits.queue_messages, bytes: limits.queue_bytes },
         subscriptions: limits.subscriptions,
-        sessions: limits.sessions,
+        sessions: KeptLimits {
+            all: limits.sessions,
+            per_user: limits.sessions_per_user.unwrap_or(usize::MAX),
+            per_address: limits.sessions_per_address.unwrap_or(usize::MAX),
+        },
         retained_messages: limits.retained_messages,
         retained_bytes: limits.retained_bytes,
         write_timeout: limits.write_timeout,

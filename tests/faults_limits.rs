@@ -83,6 +83,48 @@ fn no_more_sessions_are_kept_than_may_be() {
     assert!(broker.connect(Client::kept(Version::V5, "c")).present());
 }
 
+/// A page that connects with another client id each time it is loaded, as MQTT.js does, and never a clean session.
+#[test]
+fn a_user_loses_its_own_oldest_session_and_nobody_elses() {
+    everywhere(|version, transport| {
+        let broker = Broker::start_with(|config| {
+            config.limits.sessions = 10;
+            config.limits.sessions_per_user = Some(3);
+        });
+        let keep = |id: &str, user: &str| {
+            let connection = broker.connect(Client::kept(version, id).over(transport).user_name(user));
+            let present = connection.present();
+            connection.disconnect();
+            broker.wait_for_connections(0);
+            present
+        };
+        keep("bob's", "bob");
+        for page in 0..30 {
+            keep(&format!("page {page}"), if page % 2 == 0 { "alice" } else { "alice~phone" });
+        }
+        broker.wait_for_sessions(4);
+        assert_eq!(broker.metric("wigwag_sessions_displaced_total{limit=\"user\"}"), 27);
+        assert_eq!(broker.metric(&refused("session")), 0);
+        assert!(keep("bob's", "bob") && keep("page 29", "alice~phone") && !keep("page 26", "alice"));
+    });
+}
+
+/// Without a user name everybody is as many users as it has client ids.
+#[test]
+fn one_address_keeps_a_bounded_number_of_sessions() {
+    let broker = Broker::start_with(|config| {
+        config.limits.sessions = 1000;
+        config.limits.sessions_per_address = Some(5);
+    });
+    for n in 0..50 {
+        broker.connect(Client::kept(VERSIONS[n % 2], &format!("random {n}")).over(TRANSPORTS[n / 2 % 2])).disconnect();
+        broker.wait_for_connections(0);
+    }
+    broker.wait_for_sessions(5);
+    assert_eq!(broker.metric("wigwag_sessions_displaced_total{limit=\"address\"}"), 45);
+    broker.wait_until("nothing of the others", |running| running.held().timers == 5);
+}
+
 #[test]
 fn what_is_retained_is_bounded_in_messages() {
     everywhere(|version, transport| {

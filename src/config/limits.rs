@@ -44,6 +44,12 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// Sessions kept while their client is away. 0 to 10000000; 0 = none is kept.
     pub sessions: usize,
+    /// Of those, sessions of one user (the part of the name before a `~`); when it has more, its oldest ends. 0 to
+    /// 10000000; 0 = unlimited.
+    pub sessions_per_user: Option<usize>,
+    /// Of those, sessions whose last connection came from one IP address; when there are more, the oldest of them ends.
+    /// 0 to 10000000; 0 = unlimited.
+    pub sessions_per_address: Option<usize>,
     /// Retained messages, in all. 0 to 10000000; 0 = none is kept.
     pub retained_messages: usize,
     /// Payload and topic bytes of retained messages, in all. Size, 0 to 64 GiB; 0 = none is kept.
@@ -70,6 +76,8 @@ impl Default for Limits {
             queue_messages: 1000,
             queue_bytes: 4 << 20,
             sessions: 100_000,
+            sessions_per_user: Some(100),
+            sessions_per_address: Some(10_000),
             retained_messages: 100_000,
             retained_bytes: 64 << 20,
         }
@@ -84,16 +92,16 @@ impl Limits {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let mut section = reader.section("limits");
         let d = Self::default();
-        let connections = || count(1..=MANY);
+        let many = || count(1..=MANY);
         Self {
             connections: section.read(
                 "connections",
-                connections().or_zero("as many as file descriptors allow"),
+                many().or_zero("as many as file descriptors allow"),
                 d.connections,
             ),
             connections_per_address: section.read(
                 "connections_per_address",
-                connections().or_zero("unlimited"),
+                many().or_zero("unlimited"),
                 d.connections_per_address,
             ),
             connect_timeout: section.read("connect_timeout", time(TIMEOUT), d.connect_timeout),
@@ -111,6 +119,12 @@ impl Limits {
             queue_messages: section.read("queue_messages", count(1..=1_000_000), d.queue_messages),
             queue_bytes: section.read("queue_bytes", size(KIB..=GIB), d.queue_bytes),
             sessions: section.read("sessions", count(0..=MANY), d.sessions),
+            sessions_per_user: section.read("sessions_per_user", many().or_zero("unlimited"), d.sessions_per_user),
+            sessions_per_address: section.read(
+                "sessions_per_address",
+                many().or_zero("unlimited"),
+                d.sessions_per_address,
+            ),
             retained_messages: section.read("retained_messages", count(0..=MANY), d.retained_messages),
             retained_bytes: section.read("retained_bytes", size(0..=64 * GIB), d.retained_bytes),
         }

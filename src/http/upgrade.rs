@@ -116,6 +116,11 @@ fn handshake(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, Refusa
     if !has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, SUB_PROTOCOL) {
         return Err(bad_request("offer the WebSocket sub-protocol `mqtt`; MQTT 3.1.1 and 5.0 are spoken here\n"));
     }
+    // What one server takes for a body, another takes for frames: between them somebody would be misled.
+    let length = headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0");
+    if length || headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(bad_request("a WebSocket handshake has no body\n"));
+    }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
     if STANDARD.decode(key).ok().is_none_or(|key| key.len() != 16) {
         return Err(bad_request("a WebSocket handshake has a `Sec-WebSocket-Key` of 16 bytes in base64\n"));

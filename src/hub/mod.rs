@@ -12,6 +12,7 @@ mod clock;
 mod collect;
 mod dirty;
 pub mod index;
+mod kept;
 mod message;
 mod registry;
 pub mod retained;
@@ -41,6 +42,7 @@ pub use collect::Collected;
 pub use dirty::Dirty;
 use index::Index;
 pub use index::SubscriberId;
+pub use kept::{KeptLimits, Place};
 pub use message::{Message, Parts};
 use registry::Registry;
 pub use registry::{Connect, Connected, End, Will};
@@ -60,8 +62,7 @@ pub struct HubLimits {
     pub queue: QueueLimits,
     /// Subscriptions of one session.
     pub subscriptions: usize,
-    /// Sessions kept without a connection.
-    pub sessions: usize,
+    pub sessions: KeptLimits,
     pub retained_messages: usize,
     /// Bytes of topics, properties and payloads retained.
     pub retained_bytes: usize,

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -12,7 +13,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Dirty, Due, Hub, Message};
+use super::{
+    Dirty, Due, Hub, Message,
+    kept::{Displaced, Kept},
+};
 use crate::{
     policy::{Identity, Refusal},
     session::{Attachment, Close, Link, Session, State},
@@ -80,9 +84,9 @@ pub enum End {
 pub(super) struct Registry {
     shards: Box<[Mutex<Sessions>]>,
     hasher: RandomState,
-    /// Sessions in all, and those of them without a connection.
     sessions: AtomicUsize,
-    kept: AtomicUsize,
+    /// Those of them without a connection. Locked after a session, if together.
+    kept: Mutex<Kept>,
     /// No session begins any more. Looked at with the client id's shard locked, so that whoever sets it finds in the
     /// shards every session that began.
     closed: AtomicBool,
@@ -96,7 +100,7 @@ impl Default for Registry {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             sessions: AtomicUsize::new(0),
-            kept: AtomicUsize::new(0),
+            kept: Mutex::default(),
             closed: AtomicBool::new(false),
         }
     }
@@ -109,8 +113,8 @@ impl Registry {
 
     /// Those that wait without a connection.
     #[cfg(test)]
-    pub fn kept(&self) -> usize {
-        self.kept.load(Ordering::Relaxed)
+    pub fn kept(&self) -> &Mutex<Kept> {
+        &self.kept
     }
 
     fn shard(&self, client_id: &str) -> &Mutex<Sessions> {
@@ -211,21 +215,24 @@ impl Hub {
             return;
         }
         let closed_when_unlocked = std::mem::replace(&mut state.attachment, Attachment::None);
+        let mut address = None;
         if let Attachment::Link(link) = &closed_when_unlocked {
+            address = link.address;
             self.stop_watching(link);
         }
         let mut will = state.will.take().filter(|_| end == End::Lost);
-        let kept = !state.ended && state.expiry > 0 && self.keep_another();
-        if kept {
-            state.waiting = true;
+        let lasts = !state.ended && state.expiry > 0;
+        let displaced = lasts.then(|| self.keep(session, &mut state, epoch, address)).flatten();
+        if displaced.is_some() {
             will = self.wait(session, &mut state, epoch, will, now);
         } else {
             state.ended = true;
         }
         drop(state);
         self.send_will(will, now);
-        if !kept {
-            self.end_session(session, now);
+        match displaced {
+            Some(displaced) => self.end_displaced(displaced, now),
+            None => self.end_session(session, now),
         }
     }
 
@@ -233,15 +240,33 @@ impl Hub {
         [link.silence_watch, link.stuck_watch].into_iter().flatten().for_each(|key| self.clock.cancel(key));
     }
 
-    /// Takes a place among the sessions kept without a connection, if there is one.
-    fn keep_another(&self) -> bool {
-        let kept = &self.registry.kept;
-        let more = |kept| (kept < self.limits.sessions).then_some(kept + 1);
-        let may = kept.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
-        if !may {
+    /// Takes a place among the sessions kept without a connection, if there is one; says who had to make room.
+    fn keep(
+        &self,
+        session: &Arc<Session>,
+        state: &mut State,
+        epoch: u32,
+        address: Option<IpAddr>,
+    ) -> Option<Displaced> {
+        let taken = self.registry.kept.lock().take(session, epoch, address, &self.limits.sessions);
+        let Some((place, displaced)) = taken else {
             self.metrics.sessions_refused.increment(1);
+            return None;
+        };
+        state.place = Some(place);
+        Some(displaced)
+    }
+
+    /// Ends sessions that had to make room, unless their clients have just come back.
+    fn end_displaced(&self, Displaced { by_user, by_address }: Displaced, now: Instant) {
+        for (displaced, count) in
+            [(by_user, &self.metrics.sessions_displaced_user), (by_address, &self.metrics.sessions_displaced_address)]
+        {
+            if let Some((session, epoch)) = displaced {
+                count.increment(1);
+                self.expire(&session, epoch, now);
+            }
         }
-        may
     }
 
     /// Sets the deadlines of a session without a connection; gives back the will if it is due at once.
@@ -268,8 +293,8 @@ impl Hub {
 
     /// Takes back what `wait` arranged.
     fn stop_waiting(&self, state: &mut State) {
-        if std::mem::take(&mut state.waiting) {
-            self.registry.kept.fetch_sub(1, Ordering::Relaxed);
+        if let Some(place) = state.place.take() {
+            self.registry.kept.lock().give_back(place);
         }
         for key in state.timers.iter_mut().filter_map(Option::take) {
             self.clock.cancel(key);

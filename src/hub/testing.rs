@@ -1,6 +1,7 @@
 //! What the unit tests of the hub are made of: sessions without sockets, and a clock that is set by hand.
 
 use std::{
+    net::IpAddr,
     num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
@@ -8,6 +9,7 @@ use std::{
 
 use super::*;
 use crate::{
+    metrics::Gauges,
     policy::{Identity, Policy, PublishPermit, Refusal, TopicLimits},
     session::{
         Attachment,
@@ -19,7 +21,7 @@ use crate::{
 pub const LIMITS: HubLimits = HubLimits {
     queue: QueueLimits { messages: 100, bytes: 100_000 },
     subscriptions: 10,
-    sessions: 10,
+    sessions: KeptLimits { all: 10, per_user: 100, per_address: 100 },
     retained_messages: 10,
     retained_bytes: 1000,
     write_timeout: Duration::from_secs(10),
@@ -47,10 +49,12 @@ pub struct Asks {
     pub expiry: u32,
     /// Will topic and delay.
     pub will: Option<(&'static str, u32)>,
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
 }
 
-pub const KEPT: Asks = Asks { clean_start: false, expiry: 60, will: None };
-pub const CLEAN: Asks = Asks { clean_start: true, expiry: 0, will: None };
+pub const KEPT: Asks = Asks { clean_start: false, expiry: 60, will: None, address: None };
+pub const CLEAN: Asks = Asks { clean_start: true, expiry: 0, ..KEPT };
 
 impl World {
     pub fn new() -> Self {
@@ -69,7 +73,8 @@ impl World {
     pub fn try_connect(&self, client_id: &str, user: &str, asks: Asks) -> Result<Peer, Refusal> {
         let script = Script::default();
         script.takes(usize::MAX);
-        let (link, woken) = script.link(terms(Version::V5), false);
+        let (mut link, woken) = script.link(terms(Version::V5), false);
+        link.address = asks.address;
         let identity = Arc::new(Identity::local(user));
         let will = asks.will.map(|(topic, delay)| {
             let properties = PublishProperties::default();
@@ -175,13 +180,19 @@ impl World {
 
     /// Sessions that wait without a connection, as they are counted.
     pub fn kept(&self) -> usize {
-        self.hub.registry.kept()
+        self.hub.registry.kept().lock().len()
+    }
+
+    /// What the hub has counted, as text.
+    pub fn metrics(&self) -> String {
+        self.hub.metrics.render(Gauges { connections: 0, sessions: 0, subscriptions: 0, retained: 0 })
     }
 
     #[track_caller]
     pub fn assert_empty(&self) {
         assert_eq!(self.hub.held(), Held::default());
         assert_eq!((self.retained(), self.kept()), ((0, 0), 0));
+        assert_eq!(self.hub.registry.kept().lock().remembered(), (0, 0));
     }
 }
 

@@ -316,6 +316,7 @@ impl Opening<'_> {
         };
         let keep_alive = self.keep_alive(connect);
         let mut link = Link::new(terms, self.websocket, write, Waker::noop().clone());
+        link.address = self.slot.address();
         link.silence = (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500));
         let greeting = |present| {
             let mut connack = Vec::new();

@@ -144,7 +144,7 @@ impl Slot {
     }
 
     /// The address by which the socket is counted: an IPv6 network of /64, which is what one customer has.
-    fn address(&self) -> Option<IpAddr> {
+    pub(super) fn address(&self) -> Option<IpAddr> {
         (self.remote != Self::UNKNOWN).then(|| match self.remote.ip().to_canonical() {
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
             address => address,

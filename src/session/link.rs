@@ -6,6 +6,7 @@ mod tests;
 use std::{
     collections::HashMap,
     io::IoSlice,
+    net::IpAddr,
     num::{NonZeroU16, NonZeroU32},
     task::Waker,
     time::{Duration, Instant},
@@ -52,6 +53,8 @@ pub struct Link {
     pub terms: Terms,
     pub websocket: bool,
     pub stream: WriteHalf,
+    /// Where it comes from, as addresses are counted, if that is known.
+    pub address: Option<IpAddr>,
     /// Wakes the connection's task.
     pub waker: Waker,
     /// Encoded packets other than PUBLISH, to be sent before queued messages.
@@ -96,6 +99,7 @@ impl Link {
             terms,
             websocket,
             stream,
+            address: None,
             waker,
             control: Vec::new(),
             unsent: Vec::new(),

@@ -12,7 +12,7 @@ use super::{
     outbound::{Outbound, Transmit},
 };
 use crate::{
-    hub::{TimerKey, Will},
+    hub::{Place, TimerKey, Will},
     wire::mqtt::{Ack, Packet, ReasonCode, SubscribeOptions, UserProperties, encode},
 };
 
@@ -46,8 +46,8 @@ pub struct State {
     pub will: Option<Box<Will>>,
     /// Seconds that the session outlives its connection; `u32::MAX` = for ever.
     pub expiry: u32,
-    /// Kept without a connection.
-    pub waiting: bool,
+    /// Where it waits without a connection.
+    pub place: Option<Place>,
     /// What is to happen meanwhile: the end of the session, its will.
     pub timers: [Option<TimerKey>; 2],
     /// In a list of sessions to be flushed.
@@ -65,7 +65,7 @@ impl Default for State {
             subscriptions: Vec::new(),
             will: None,
             expiry: 0,
-            waiting: false,
+            place: None,
             timers: [None; 2],
             dirty: false,
             ended: false,

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
 use crate::{
-    hub::{Hub, HubLimits},
+    hub::{Hub, HubLimits, KeptLimits},
     policy::{Policy, TopicLimits},
     session::{
         QueueLimits, Stream,
@@ -22,7 +22,7 @@ fn edge() -> Arc<Edge> {
     let limits = HubLimits {
         queue: QueueLimits { messages: QUEUE, bytes: 1 << 20 },
         subscriptions: 10,
-        sessions: 10,
+        sessions: KeptLimits { all: 10, per_user: 10, per_address: 10 },
         retained_messages: 10,
         retained_bytes: 1000,
         write_timeout: Duration::from_secs(10),

@@ -4,6 +4,8 @@
 use metrics::{Counter, Gauge, Recorder, counter, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 
+use crate::{room::Reason, wire::mqtt::ReasonCode};
+
 /// See the module.
 pub struct Metrics {
     pub messages_received: Counter,
@@ -15,24 +17,21 @@ pub struct Metrics {
     pub dropped_expired: Counter,
     pub dropped_oversize: Counter,
     pub connects: Counter,
-    /// What was refused, by action.
-    pub connects_refused: Counter,
-    pub publishes_refused: Counter,
-    pub subscribes_refused: Counter,
-    pub wills_refused: Counter,
-    /// Sessions that ended with their connection because as many as may be were kept.
-    pub sessions_refused: Counter,
     /// Kept sessions that ended because their user, or their address, kept as many as may be.
     pub sessions_displaced_user: Counter,
     pub sessions_displaced_address: Counter,
-    /// Sockets closed at once because there were far too many.
-    pub sockets_refused: Counter,
     /// Times the system could not accept a connection.
     pub accept_errors: Counter,
     /// Sessions ended because their queue was full.
     pub sessions_overflowed: Counter,
     /// Connections ended by a bug of ours.
     pub panics: Counter,
+    pub joins: Counter,
+    /// Places taken again within their grace: leaves and joins that nobody saw.
+    pub resumed: Counter,
+    leaves: [Counter; Reason::ALL.len()],
+    rooms: Gauge,
+    members: Gauge,
     connections: Gauge,
     sessions: Gauge,
     subscriptions: Gauge,
@@ -47,6 +46,8 @@ pub struct Gauges {
     pub sessions: usize,
     pub subscriptions: usize,
     pub retained: usize,
+    pub rooms: usize,
+    pub members: usize,
 }
 
 impl Default for Metrics {
@@ -58,7 +59,6 @@ impl Default for Metrics {
             with_local_recorder(&recorder, || counter!(name, label => value))
         };
         let dropped = |reason| labelled("wigwag_messages_dropped_total", "reason", reason);
-        let refused = |action| labelled("wigwag_refused_total", "action", action);
         let displaced = |limit| labelled("wigwag_sessions_displaced_total", "limit", limit);
         let now = |name: &'static str| with_local_recorder(&recorder, || gauge!(name));
         Self {
@@ -70,17 +70,16 @@ impl Default for Metrics {
             dropped_expired: dropped("expired"),
             dropped_oversize: dropped("too large for its receiver"),
             connects: total("wigwag_connections_accepted_total"),
-            connects_refused: refused("connect"),
-            publishes_refused: refused("publish"),
-            subscribes_refused: refused("subscribe"),
-            wills_refused: refused("will"),
-            sessions_refused: refused("session"),
             sessions_displaced_user: displaced("user"),
             sessions_displaced_address: displaced("address"),
-            sockets_refused: refused("socket"),
             accept_errors: total("wigwag_accept_errors_total"),
             sessions_overflowed: total("wigwag_sessions_overflowed_total"),
             panics: total("wigwag_connection_panics_total"),
+            joins: total("wigwag_room_joins_total"),
+            resumed: total("wigwag_room_resumes_total"),
+            leaves: Reason::ALL.map(|reason| labelled("wigwag_room_leaves_total", "reason", reason.name())),
+            rooms: now("wigwag_rooms"),
+            members: now("wigwag_room_members"),
             connections: now("wigwag_connections"),
             sessions: now("wigwag_sessions"),
             subscriptions: now("wigwag_subscriptions"),
@@ -96,12 +95,26 @@ impl Metrics {
         with_local_recorder(&self.recorder, || counter!("wigwag_connections_ended_total", "how" => how).increment(1));
     }
 
+    /// Counts the end of a stay.
+    pub fn left(&self, reason: Reason) {
+        self.leaves[reason as usize].increment(1);
+    }
+
+    /// Counts a refusal.
+    pub fn refused(&self, action: &'static str, reason: ReasonCode) {
+        let reason = reason.name();
+        let count = || counter!("wigwag_refused_total", "action" => action, "reason" => reason).increment(1);
+        with_local_recorder(&self.recorder, count);
+    }
+
     /// Everything, in the text format of Prometheus.
     pub fn render(&self, gauges: Gauges) -> String {
         self.connections.set(gauges.connections as f64);
         self.sessions.set(gauges.sessions as f64);
         self.subscriptions.set(gauges.subscriptions as f64);
         self.retained.set(gauges.retained as f64);
+        self.rooms.set(gauges.rooms as f64);
+        self.members.set(gauges.members as f64);
         let handle = self.recorder.handle();
         handle.run_upkeep();
         handle.render()
@@ -117,11 +130,14 @@ fn describe(recorder: &PrometheusRecorder) {
         ("wigwag_messages_dropped_total", "deliveries that were not made, by reason"),
         ("wigwag_connections_accepted_total", "CONNECTs accepted"),
         ("wigwag_connections_ended_total", "connections that ended, by how"),
-        ("wigwag_refused_total", "what was refused, by action"),
+        ("wigwag_refused_total", "what was refused, by action and reason"),
         ("wigwag_accept_errors_total", "times the system could not accept a connection"),
         ("wigwag_sessions_displaced_total", "kept sessions ended to make room for newer ones, by limit"),
         ("wigwag_sessions_overflowed_total", "sessions ended because their queue was full"),
         ("wigwag_connection_panics_total", "connections ended by a bug"),
+        ("wigwag_room_joins_total", "stays in rooms that began"),
+        ("wigwag_room_leaves_total", "stays in rooms that ended, by reason"),
+        ("wigwag_room_resumes_total", "members who were lost and back within the grace, so that nobody saw it"),
     ];
     for (name, help) in counters {
         recorder.describe_counter(name.into(), None, help.into());
@@ -131,6 +147,8 @@ fn describe(recorder: &PrometheusRecorder) {
         ("wigwag_sessions", "sessions, with and without a connection"),
         ("wigwag_subscriptions", "subscriptions"),
         ("wigwag_retained_messages", "retained messages"),
+        ("wigwag_rooms", "rooms with members"),
+        ("wigwag_room_members", "members of all rooms"),
     ];
     for (name, help) in gauges {
         recorder.describe_gauge(name.into(), None, help.into());

@@ -18,7 +18,14 @@ use crate::{
     hub::{Held, Hub, HubLimits, KeptLimits},
     listener::{self, Protocol, tls},
     metrics::{Gauges, Metrics},
-    policy::{Policy, TopicLimits},
+    policy::{
+        Policy, TopicLimits,
+        auth::{AuthError, Authenticator},
+        grants::{GrantClaims, Grants},
+        rate::Throttles,
+        strikes::Strikes,
+    },
+    room::Rooms,
     session::{
         Close, QueueLimits,
         edge::{Edge, EdgeLimits},
@@ -83,6 +90,8 @@ pub enum StartError {
     Bind { key: &'static str, address: SocketAddr, error: io::Error },
     /// What is wrong with the certificate or its key.
     Tls(tls::TlsError),
+    /// What is wrong with keys, users or revocations.
+    Auth(AuthError),
     /// Threads or their event queues could not be made.
     Workers(io::Error),
 }
@@ -92,6 +101,7 @@ impl std::fmt::Display for StartError {
         match self {
             Self::Bind { key, address, error } => write!(f, "{key}: cannot listen on {address}: {error}"),
             Self::Tls(error) => write!(f, "{error}"),
+            Self::Auth(error) => write!(f, "{error}"),
             Self::Workers(error) => write!(f, "cannot start worker threads: {error}"),
         }
     }
@@ -102,6 +112,34 @@ impl std::error::Error for StartError {
         match self {
             Self::Bind { error, .. } | Self::Workers(error) => Some(error),
             Self::Tls(error) => Some(error),
+            Self::Auth(error) => Some(error),
+        }
+    }
+}
+
+/// Why something was not read again.
+#[derive(Debug)]
+pub enum ReloadError {
+    /// The certificate or its key.
+    Tls(tls::TlsError),
+    /// Keys, users or revocations.
+    Auth(AuthError),
+}
+
+impl std::fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tls(error) => write!(f, "{error}"),
+            Self::Auth(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for ReloadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Tls(error) => Some(error),
+            Self::Auth(error) => Some(error),
         }
     }
 }
@@ -130,13 +168,17 @@ impl Builder {
     pub async fn start(self) -> Result<Running, StartError> {
         let config = self.config;
         let certificate = tls::Certificate::load(&config.tls.identity).map_err(StartError::Tls)?;
+        let auth = Arc::new(Authenticator::new(&config.auth).map_err(StartError::Auth)?);
         let (listeners, addresses) = bind(&config)?;
         let workers = Workers::start(config.server.workers).map_err(StartError::Workers)?;
         let (stop, stopping) = watch::channel(false);
-        let policy =
-            Policy::open(TopicLimits { levels: config.limits.topic_levels, bytes: config.limits.topic_length });
-        let hub = Arc::new(Hub::new(hub_limits(&config), policy, Arc::new(Metrics::default())));
-        let edge = Arc::new(Edge::new(Arc::clone(&hub), edge_limits(&config)));
+        let limits = TopicLimits { levels: config.limits.topic_levels, bytes: config.limits.topic_length };
+        let policy = Policy::new(limits, &config.topics, auth);
+        let rooms = Rooms::new(config.rooms.clone(), &config.presence);
+        let node = node_name(&config.server.node);
+        let hub = Arc::new(Hub::new(hub_limits(&config), policy, rooms, &node, Arc::new(Metrics::default())));
+        let (throttles, strikes) = (Throttles::new(config.rate.clone()), Strikes::new(config.abuse.clone()));
+        let edge = Arc::new(Edge::new(Arc::clone(&hub), edge_limits(&config), throttles, strikes));
         let shared = Arc::new(Shared { edge, hub, workers: workers.clone(), config, stopping, tls: certificate });
         shared.start(listeners);
         Ok(Running { shared, addresses, workers, stop })
@@ -147,6 +189,10 @@ impl Shared {
     /// Starts what runs beside the connections.
     fn start(self: &Arc<Self>, listeners: Vec<Listener>) {
         self.workers.spawn(Arc::clone(&self.hub).drive());
+        self.workers.spawn(Arc::clone(&self.edge).keep_house());
+        if let Some(interval) = self.config.auth.reload {
+            self.workers.spawn(Arc::clone(&self.hub.policy.auth).watch(interval));
+        }
         if let Some(interval) = self.config.sys.interval {
             let edge = Arc::clone(&self.edge);
             self.workers.spawn(Arc::clone(&self.hub).publish_sys(interval, move || edge.connected()));
@@ -173,6 +219,8 @@ impl Shared {
             sessions: held.sessions,
             subscriptions: held.subscriptions,
             retained: held.retained,
+            rooms: self.hub.overview().rooms,
+            members: held.members,
         }
     }
 
@@ -211,12 +259,21 @@ impl Running {
         self.shared.hub.metrics.render(self.shared.gauges())
     }
 
-    /// A client inside this process: it takes part without a socket, by the name it is given.
+    /// A client inside this process: it takes part without a socket, by the name it is given, and may do all that can
+    /// be granted.
     ///
     /// # Errors
     /// `name` is no valid user name (1 to 64 bytes, one topic level, no control characters).
     pub fn client(&self, name: &str) -> Result<Client, NameError> {
-        Client::new(Arc::clone(&self.shared.hub), name)
+        Client::new(Arc::clone(&self.shared.hub), name, Grants::all())
+    }
+
+    /// The same with no more rights than a token with these claims gives.
+    ///
+    /// # Errors
+    /// As [`Running::client`].
+    pub fn client_with(&self, name: &str, claims: &GrantClaims) -> Result<Client, NameError> {
+        Client::new(Arc::clone(&self.shared.hub), name, Grants::from_claims(claims))
     }
 
     /// Counts what the hub holds: zeros when nobody is there and nothing is retained.
@@ -229,12 +286,27 @@ impl Running {
         self.shared.edge.connected()
     }
 
-    /// Reads the certificate again, as a change of its files would have done.
+    /// Reads the certificate, keys, users and revocations again, as a change of their files would have done. Blocks
+    /// while it reads.
     ///
     /// # Errors
-    /// What is wrong with the new files; the old certificate stays in use.
-    pub fn reload(&self) -> Result<(), tls::TlsError> {
-        self.shared.tls.as_ref().map_or(Ok(()), tls::Certificate::reload)
+    /// What is wrong with the new files. What was in use before stays so, of those that cannot be used.
+    pub fn reload(&self) -> Result<(), ReloadError> {
+        let certificate = self.shared.tls.as_ref().map_or(Ok(()), tls::Certificate::reload);
+        self.shared.hub.policy.auth.reload().map_err(ReloadError::Auth)?;
+        certificate.map_err(ReloadError::Tls)
+    }
+
+    /// Puts the topic table, the rates and the bounds of refusals of `config` in force, for everybody who is connected
+    /// too: subscriptions that are no longer allowed end, and their users are told. Says which other sections differ
+    /// from what the server was started with; they take effect when it is started again.
+    pub fn apply(&self, config: &Config) -> Vec<&'static str> {
+        let Shared { edge, hub, .. } = &*self.shared;
+        edge.throttles.replace(config.rate.clone());
+        edge.strikes.replace(config.abuse.clone());
+        hub.policy.replace_table(&config.topics);
+        hub.rejudge_all(Instant::now());
+        self.shared.config.needs_restart(config)
     }
 
     /// Stops accepting, tells every client (5.0: DISCONNECT 0x8B), waits up to `grace` until they have taken what was
@@ -342,6 +414,16 @@ fn edge_limits(config: &Config) -> EdgeLimits {
         keep_alive_max: config.session.keep_alive_max.map(|max| max.as_secs().try_into().unwrap_or(u16::MAX)),
         expiry_v311: seconds(config.session.expiry),
         expiry_max: seconds(config.session.expiry_max),
+        lost: config.presence.lost,
+    }
+}
+
+/// What this server calls itself.
+fn node_name(configured: &str) -> String {
+    if configured.is_empty() {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    } else {
+        configured.into()
     }
 }
 

@@ -6,11 +6,13 @@ use wigwag::config::{Config, Sources};
 
 const BROKER: &str = include_str!("../broker.toml");
 const GUIDE: &str = include_str!("../docs/configuration.md");
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 7] = [
     include_str!("../src/config/auth.rs"),
     include_str!("../src/config/limits.rs"),
     include_str!("../src/config/listen.rs"),
     include_str!("../src/config/process.rs"),
+    include_str!("../src/config/rooms.rs"),
+    include_str!("../src/config/traffic.rs"),
     include_str!("../src/config/topic.rs"),
 ];
 
@@ -121,7 +123,11 @@ fn fields() -> Texts {
         ("MetricsConfig", "metrics"),
         ("TopicRow", "topic"),
         ("QosRule", "qos"),
-        ("Rate", "rate"),
+        ("Rate", "any rate"),
+        ("RateConfig", "rate"),
+        ("AbuseConfig", "abuse"),
+        ("PresenceConfig", "presence"),
+        ("RoomsConfig", "rooms"),
     ];
     let mut texts = Texts::new();
     let (mut section, mut comment) = ("", Vec::new());
@@ -142,8 +148,14 @@ fn fields() -> Texts {
     for field in ["tls.identity", "auth.token", "auth.users", "auth.http"] {
         texts.remove(field);
     }
+    for level in ["rate.connection", "rate.user", "rate.address"] {
+        texts.remove(level);
+        for key in ["messages", "bytes", "burst"] {
+            texts.insert(format!("{level}.{key}"), texts[&format!("any rate.{key}")].clone());
+        }
+    }
     // One key for several fields, described with the row.
-    texts.retain(|key, _| !key.starts_with("qos.") && !key.starts_with("rate."));
+    texts.retain(|key, _| !key.starts_with("qos.") && !key.starts_with("any rate."));
     texts
 }
 

@@ -18,7 +18,9 @@ mod limits;
 mod listen;
 mod process;
 mod reader;
+mod rooms;
 mod topic;
+mod traffic;
 mod value;
 
 use std::fmt;
@@ -32,10 +34,12 @@ pub use limits::Limits;
 pub use listen::{AllowedOrigin, HttpConfig, Identity, IdentityFiles, MqttConfig, TlsConfig};
 pub use process::{LogConfig, LogFormat, MetricsConfig, ServerConfig, SessionConfig, SysConfig};
 use reader::{Entry, Reader};
+pub use rooms::{PresenceConfig, RoomsConfig};
 pub use topic::{
     Audience, Combination, Level, Pattern, PatternError, PayloadKind, QosRule, Rate, RetainRule, TopicRow, TopicRows,
     Word,
 };
+pub use traffic::{AbuseConfig, RateConfig};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,8 +56,16 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Bounds.
     pub limits: Limits,
+    /// How fast clients may go.
+    pub rate: RateConfig,
+    /// How often they may be refused.
+    pub abuse: AbuseConfig,
     /// How long sessions and silent connections live.
     pub session: SessionConfig,
+    /// How long a place in a room is kept.
+    pub presence: PresenceConfig,
+    /// How many rooms and members there may be.
+    pub rooms: RoomsConfig,
     /// `$SYS` topics.
     pub sys: SysConfig,
     /// Logs.
@@ -86,6 +98,27 @@ impl Config {
         let mut sources = Sources::default();
         sources.reader.file(Path::new("broker.toml"), text);
         Ok(sources.load()?.config)
+    }
+}
+
+impl Config {
+    /// The sections in which `other` differs in what only a start puts in force.
+    pub(crate) fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
+        let sections = [
+            ("server", self.server != other.server),
+            ("http", self.http != other.http),
+            ("mqtt", self.mqtt != other.mqtt),
+            ("tls", self.tls != other.tls),
+            ("auth", self.auth != other.auth),
+            ("limits", self.limits != other.limits),
+            ("session", self.session != other.session),
+            ("presence", self.presence != other.presence),
+            ("rooms", self.rooms != other.rooms),
+            ("sys", self.sys != other.sys),
+            ("log", self.log != other.log),
+            ("metrics", self.metrics != other.metrics),
+        ];
+        sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
 }
 
@@ -142,7 +175,11 @@ impl Sources {
             tls: TlsConfig::read(&mut reader, self_signed),
             auth: AuthConfig::read(&mut reader),
             limits: Limits::read(&mut reader),
+            rate: RateConfig::read(&mut reader),
+            abuse: AbuseConfig::read(&mut reader),
             session: SessionConfig::read(&mut reader),
+            presence: PresenceConfig::read(&mut reader),
+            rooms: RoomsConfig::read(&mut reader),
             sys: SysConfig::read(&mut reader),
             log: LogConfig::read(&mut reader),
             metrics: MetricsConfig::read(&mut reader),

@@ -16,7 +16,7 @@ use super::{
     Hub, TimerKey, Timers,
     registry::{SILENT, STUCK},
 };
-use crate::session::Session;
+use crate::{room::Lapse, session::Session};
 
 /// Deadlines are met within this much, so that many fall together and wake the process once.
 const SLACK: Duration = Duration::from_millis(50);
@@ -28,7 +28,7 @@ const STALL: Duration = Duration::from_millis(500);
 const MOMENT: Duration = Duration::from_secs(2);
 
 /// Something that is due. What concerns one connection carries its epoch and is void in a later one.
-pub(super) enum Due {
+pub(crate) enum Due {
     /// The session has been without a connection for as long as it may.
     Expiry(Weak<Session>, u32),
     /// The will delay interval has passed.
@@ -39,6 +39,12 @@ pub(super) enum Due {
     Stuck(Weak<Session>, u32),
     /// The retained message of this topic runs out.
     Retained(Box<str>),
+    /// The connection's token is about to run out, or has.
+    Token(Weak<Session>, u32),
+    /// The grace of a place in a room is over.
+    Lapse(Lapse),
+    /// Nobody may be kept out of this room any more, and nobody is in it.
+    Bans(Box<str>),
 }
 
 #[derive(Default)]
@@ -137,6 +143,9 @@ impl Hub {
             Due::Silence(session, epoch) => session.upgrade().iter().for_each(|it| self.watch_silence(it, epoch, now)),
             Due::Stuck(session, epoch) => session.upgrade().iter().for_each(|it| self.look_if_stuck(it, epoch, now)),
             Due::Retained(topic) => self.expire_retained(&topic, now),
+            Due::Token(session, epoch) => session.upgrade().iter().for_each(|it| self.watch_token(it, epoch, now)),
+            Due::Lapse(lapse) => self.lapse(&lapse, now),
+            Due::Bans(room) => self.bans_over(&room, now),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::Hub;
-use crate::session::{Delivery, Link, Queued, Session};
+use crate::session::{Close, Delivery, Link, Queued, Session};
 
 /// Sockets written to by the thread that published; beyond it the receivers' own tasks do it, so that one large room
 /// does not hold up everybody else on this worker.
@@ -16,6 +16,8 @@ pub struct Dirty {
     sessions: Vec<Arc<Session>>,
     /// Sessions that could not take a message they were promised, to be ended once no lock is held.
     overflowed: Vec<Arc<Session>>,
+    /// Connections to be ended when they have been sent what they were given.
+    ending: Vec<(Arc<Session>, Close)>,
     dropped: u64,
     expired: u64,
     /// Deliveries since this was last asked, and what takes about as long.
@@ -44,6 +46,11 @@ impl Dirty {
                 self.overflowed.push(Arc::clone(session));
             }
         }
+    }
+
+    /// Has the connection of a session ended once it has been sent what it was given.
+    pub fn close_afterwards(&mut self, session: &Arc<Session>, close: Close) {
+        self.ending.push((Arc::clone(session), close));
     }
 
     /// How much has been done since [`Dirty::take_work`].
@@ -96,6 +103,9 @@ impl Dirty {
         }
         for session in self.overflowed.drain(..) {
             hub.overflow(&session);
+        }
+        for (session, close) in self.ending.drain(..) {
+            session.close(close);
         }
     }
 }

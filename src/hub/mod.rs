@@ -15,6 +15,7 @@ pub mod index;
 mod kept;
 mod message;
 mod registry;
+mod rejudge;
 pub mod retained;
 mod route;
 mod store;
@@ -37,21 +38,25 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
-use clock::{Clock, Due};
+use clock::Clock;
+pub(crate) use clock::Due;
 pub use collect::Collected;
 pub use dirty::Dirty;
 use index::Index;
 pub use index::SubscriberId;
 pub use kept::{KeptLimits, Place};
+pub(crate) use message::position;
 pub use message::{Message, Parts};
 use registry::Registry;
 pub use registry::{Connect, Connected, End, Will};
+pub use rejudge::{DISCONNECTED, REVOKED, TOKEN_OVER};
 use store::Store;
 pub use timers::{TimerKey, Timers};
 
 use crate::{
     metrics::Metrics,
-    policy::Policy,
+    policy::{Policy, Visible},
+    room::{Overview, Rooms},
     session::{QueueLimits, Session},
     wire::mqtt::SubscribeOptions,
 };
@@ -75,6 +80,9 @@ pub struct Hub {
     pub(crate) limits: HubLimits,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) policy: Policy,
+    pub(crate) rooms: Rooms,
+    /// What this server is called in events.
+    pub(crate) node: Box<str>,
     shards: Box<[Mutex<Shard>]>,
     /// Filters whose first two levels hold a wildcard: they concern every shard.
     wide: RwLock<Index<Subscription>>,
@@ -107,6 +115,8 @@ struct Subscription {
     session: Arc<Session>,
     options: SubscribeOptions,
     id: Option<NonZeroU32>,
+    /// What it shows, if that is not everything that matches.
+    visible: Option<Arc<Visible>>,
 }
 
 /// What the hub holds at present, in objects: all of it is zero again when everybody has gone.
@@ -118,13 +128,20 @@ pub struct Held {
     pub retained: usize,
     pub retained_nodes: usize,
     pub timers: usize,
+    /// Rooms in memory, and places in them.
+    pub rooms: usize,
+    pub members: usize,
+    /// Users whose places are counted.
+    pub users: usize,
 }
 
 const SHARDS: usize = 64;
 
 impl Hub {
-    pub fn new(limits: HubLimits, policy: Policy, metrics: Arc<Metrics>) -> Self {
+    pub fn new(limits: HubLimits, policy: Policy, rooms: Rooms, node: &str, metrics: Arc<Metrics>) -> Self {
         Self {
+            rooms,
+            node: node.into(),
             limits,
             metrics,
             policy,
@@ -142,7 +159,9 @@ impl Hub {
 
     /// Counts what is held.
     pub fn held(&self) -> Held {
-        let mut held = Held { sessions: self.registry.len(), timers: self.clock.len(), ..Held::default() };
+        let Overview { kept: rooms, members, users, .. } = self.rooms.overview();
+        let (sessions, timers) = (self.registry.len(), self.clock.len());
+        let mut held = Held { sessions, timers, rooms, members, users, ..Held::default() };
         let wide = self.wide.read();
         held.subscriptions += wide.len();
         held.index_nodes += wide.node_count();
@@ -167,6 +186,11 @@ impl Hub {
         now.saturating_duration_since(self.started).as_millis() as u64
     }
 
+    /// The same in nanoseconds.
+    pub fn nanos(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started).as_nanos() as u64
+    }
+
     pub fn started(&self) -> Instant {
         self.started
     }
@@ -189,6 +213,29 @@ impl Hub {
         if flushed.newly_blocked {
             self.watch_stuck(session, now);
         }
+    }
+
+    /// Rooms and members there are.
+    pub fn overview(&self) -> Overview {
+        self.rooms.overview()
+    }
+
+    /// Every session there is at the moment.
+    pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
+        self.registry.all()
+    }
+
+    /// A number for a session that tells nothing of how many there are.
+    pub(crate) fn hash(&self, id: SubscriberId) -> u64 {
+        self.hasher.hash_one(id)
+    }
+
+    pub(crate) fn clock_at(&self, when: Instant, due: Due) -> TimerKey {
+        self.clock.at(when, due)
+    }
+
+    pub(crate) fn clock_cancel(&self, key: TimerKey) {
+        self.clock.cancel(key);
     }
 
     fn shard(&self, first_two_levels: &str) -> &Mutex<Shard> {

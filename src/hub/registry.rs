@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     policy::{Identity, Refusal},
+    room::{Parting, Reason},
     session::{Attachment, Close, Link, Session, State},
     wire::mqtt::ReasonCode,
 };
@@ -45,6 +46,7 @@ const NOT_YOURS: Refusal = Refusal {
 pub struct Will {
     /// Who left it: it is judged again when it is sent.
     pub identity: Arc<Identity>,
+    pub client_id: Box<str>,
     pub message: Message,
     /// Will Delay Interval, seconds.
     pub delay: u32,
@@ -55,7 +57,7 @@ pub struct Will {
 /// A connection that wants its session.
 pub struct Connect<'a> {
     pub client_id: &'a str,
-    pub identity: &'a Identity,
+    pub identity: &'a Arc<Identity>,
     pub clean_start: bool,
     /// Seconds that the session shall outlive the connection.
     pub expiry: u32,
@@ -77,8 +79,25 @@ pub struct Connected {
 pub enum End {
     /// DISCONNECT 0x00: the will is discarded [MQTT-3.14.4-3].
     Normal,
-    /// Anything else: the will is due.
+    /// DISCONNECT 0x04: the client says goodbye and the will is due.
+    WithWill,
+    /// The will is due, and so for all that follows.
     Lost,
+    /// Its token ran out.
+    Expired,
+    /// The operator ended it, or too many refusals did.
+    Removed,
+}
+
+impl End {
+    fn parting(self) -> Parting {
+        match self {
+            Self::Normal | Self::WithWill => Parting::Now(Reason::Left),
+            Self::Removed => Parting::Now(Reason::Disconnected),
+            Self::Lost => Parting::Later(Reason::Lost),
+            Self::Expired => Parting::Later(Reason::Expired),
+        }
+    }
 }
 
 pub(super) struct Registry {
@@ -122,7 +141,7 @@ impl Registry {
     }
 
     /// Every session there is at the moment.
-    fn all(&self) -> Vec<Arc<Session>> {
+    pub fn all(&self) -> Vec<Arc<Session>> {
         self.shards.iter().flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>()).collect()
     }
 
@@ -162,7 +181,9 @@ impl Hub {
                 let epoch = self.attach(session, &mut state, connect, true, now);
                 drop(state);
                 drop(sessions);
-                self.send_will(will, now);
+                // The will of a room is for who does not come back, and its client is back.
+                self.send_will(will.filter(|will| will.message.room().is_none()), now);
+                self.wake_up(session, epoch, now);
                 return Ok(Connected { session: Arc::clone(session), epoch, present: true });
             }
             state.ended = true;
@@ -174,14 +195,14 @@ impl Hub {
         }
         drop(sessions);
         if let Some(old) = old {
-            self.send_will(will, now);
-            self.end_session(&old, now);
+            self.end_session_with(&old, will, now);
         }
         Ok(Connected { session, epoch, present: false })
     }
 
     fn attach(&self, session: &Session, state: &mut State, connect: Connect<'_>, present: bool, now: Instant) -> u32 {
         self.stop_waiting(state);
+        state.identity = Some(Arc::clone(connect.identity));
         state.attachment = connect.attachment;
         if let Some(link) = state.link() {
             link.control = (connect.greeting)(present);
@@ -220,7 +241,9 @@ impl Hub {
             address = link.address;
             self.stop_watching(link);
         }
-        let mut will = state.will.take().filter(|_| end == End::Lost);
+        let mut will = state.will.take().filter(|_| end != End::Normal);
+        let of_room = will.take_if(|will| will.message.room().is_some());
+        let rooms = state.joined();
         let lasts = !state.ended && state.expiry > 0;
         let displaced = lasts.then(|| self.keep(session, &mut state, epoch, address)).flatten();
         if displaced.is_some() {
@@ -229,7 +252,10 @@ impl Hub {
             state.ended = true;
         }
         drop(state);
-        self.send_will(will, now);
+        let mut dirty = Dirty::default();
+        self.part(session, epoch, &rooms, end.parting(), of_room, now, &mut dirty);
+        self.send_will_with(will, now, &mut dirty);
+        dirty.flush(self, now);
         match displaced {
             Some(displaced) => self.end_displaced(displaced, now),
             None => self.end_session(session, now),
@@ -237,7 +263,10 @@ impl Hub {
     }
 
     fn stop_watching(&self, link: &Link) {
-        [link.silence_watch, link.stuck_watch].into_iter().flatten().for_each(|key| self.clock.cancel(key));
+        [link.silence_watch, link.stuck_watch, link.token_watch]
+            .into_iter()
+            .flatten()
+            .for_each(|key| self.clock.cancel(key));
     }
 
     /// Takes a place among the sessions kept without a connection, if there is one; says who had to make room.
@@ -250,7 +279,7 @@ impl Hub {
     ) -> Option<Displaced> {
         let taken = self.registry.kept.lock().take(session, epoch, address, &self.limits.sessions);
         let Some((place, displaced)) = taken else {
-            self.metrics.sessions_refused.increment(1);
+            self.metrics.refused("session", ReasonCode::QUOTA_EXCEEDED);
             return None;
         };
         state.place = Some(place);
@@ -304,6 +333,11 @@ impl Hub {
     /// Forgets a session that nobody is connected to: its subscriptions, its queue, its client id. A will that was
     /// waiting is sent now, since the session ends before its delay does (3.1.3.2.2).
     pub(super) fn end_session(&self, session: &Arc<Session>, now: Instant) {
+        self.end_session_with(session, None, now);
+    }
+
+    /// The same, with the will of a connection that has just been taken over. Places in rooms are held.
+    fn end_session_with(&self, session: &Arc<Session>, will: Option<Box<Will>>, now: Instant) {
         let mut state = session.lock();
         state.ended = true;
         self.stop_waiting(&mut state);
@@ -311,10 +345,16 @@ impl Hub {
         state.ended = true;
         drop(state);
         self.registry.remove(session);
+        let mut will = will.or(gone.will);
+        let of_room = will.take_if(|will| will.message.room().is_some());
+        let mut dirty = Dirty::default();
+        let rooms: Vec<Box<str>> = gone.subscriptions.iter().filter_map(|kept| kept.joins().map(Into::into)).collect();
+        self.part(session, session.epoch(), &rooms, Parting::Later(Reason::Lost), of_room, now, &mut dirty);
         for kept in &gone.subscriptions {
             self.forget(session.id, &kept.filter);
         }
-        self.send_will(gone.will, now);
+        self.send_will_with(will, now, &mut dirty);
+        dirty.flush(self, now);
     }
 
     /// The session could not keep a message that it had to: its client learns it from the reason, or from finding no
@@ -349,13 +389,17 @@ impl Hub {
     }
 
     fn send_will(&self, will: Option<Box<Will>>, now: Instant) {
-        let Some(will) = will else { return };
         let mut dirty = Dirty::default();
-        let sent = self.policy.will_fires(*will, now).and_then(|permit| self.publish(permit, now, &mut dirty));
-        if sent.is_err() {
-            self.metrics.wills_refused.increment(1);
-        }
+        self.send_will_with(will, now, &mut dirty);
         dirty.flush(self, now);
+    }
+
+    pub(crate) fn send_will_with(&self, will: Option<Box<Will>>, now: Instant, dirty: &mut Dirty) {
+        let Some(will) = will else { return };
+        let sent = self.policy.will_fires(*will, now).and_then(|permit| self.publish(permit, now, dirty));
+        if let Err(refusal) = sent {
+            self.metrics.refused("will", refusal.reason);
+        }
     }
 
     /// Takes no more connections, and asks each that is there to end when it has sent what waits.

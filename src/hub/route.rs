@@ -2,7 +2,7 @@
 
 use std::{
     num::NonZeroU32,
-    ops::Range,
+    ops::{ControlFlow, Range},
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -17,15 +17,18 @@ use super::{
     two_levels,
 };
 use crate::{
-    policy::{PublishPermit, Refusal, SubscribePermit},
+    policy::{Meaning, PublishPermit, Refusal, SubscribePermit},
+    room::{Closed, Moderation},
     session::{Cursor, Delivery, Kept, Session, SubscriptionIds},
-    wire::mqtt::{ReasonCode, RetainHandling, topic},
+    wire::mqtt::{QoS, ReasonCode, RetainHandling, topic},
 };
 /// The filters that match one topic; more than a few are rare.
 type Nodes<'a> = SmallVec<[&'a FilterNode<Subscription>; 4]>;
 
 const RETAINED_FULL: Refusal =
     Refusal { reason: ReasonCode::QUOTA_EXCEEDED, what: "the server retains as much as it may" };
+const ROOM_RETAINS_ENOUGH: Refusal =
+    Refusal { reason: ReasonCode::QUOTA_EXCEEDED, what: "this room retains as much as it may" };
 const TOO_MANY_SUBSCRIPTIONS: Refusal =
     Refusal { reason: ReasonCode::QUOTA_EXCEEDED, what: "this session has as many subscriptions as it may" };
 const SESSION_OVER: Refusal = Refusal { reason: ReasonCode::UNSPECIFIED_ERROR, what: "the session has ended" };
@@ -34,7 +37,100 @@ impl Hub {
     /// Routes a message: retains it if it asks for that, and queues it for every session that wants it. Says whether
     /// there was any. The caller flushes `dirty` when it has routed all it has.
     pub fn publish(&self, permit: PublishPermit, now: Instant, dirty: &mut Dirty) -> Result<bool, Refusal> {
+        let message = permit.message();
+        match message.room().map(Box::<str>::from) {
+            Some(room) if message.retain() && !message.payload().is_empty() => self.while_open(&room, || {
+                self.bound_retained(&permit, &room)?;
+                self.route(permit, now, dirty)
+            }),
+            _ => self.route(permit, now, dirty),
+        }
+    }
+
+    /// Does what a client's publish is for: delivers it, writes what it says of its sender into the roster, or carries
+    /// out the order that it is.
+    pub fn take(
+        &self,
+        session: &Arc<Session>,
+        permit: PublishPermit,
+        now: Instant,
+        dirty: &mut Dirty,
+    ) -> Result<bool, Refusal> {
+        let room = permit.message().room().map(Box::<str>::from).unwrap_or_default();
+        match permit.meaning() {
+            Meaning::Message => self.publish(permit, now, dirty),
+            Meaning::Presence => {
+                self.set_meta(session, &room, permit.message().payload(), dirty);
+                Ok(true)
+            }
+            Meaning::Control => {
+                let order = Moderation::parse(permit.message().payload())?;
+                // It is told before it takes effect, so that whom it concerns learns of it.
+                let announce = |dirty: &mut Dirty| {
+                    let _ = self.route(permit, now, dirty); // nothing is retained here
+                };
+                self.moderate(&room, &order, announce, now, dirty)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whether another message may be retained in its room.
+    fn bound_retained(&self, permit: &PublishPermit, room: &str) -> Result<(), Refusal> {
+        let Some((class, most)) = permit.retained_in_room() else { return Ok(()) };
+        let (topic, filter) = (permit.message().topic(), self.policy.rules().table.filter_of_room(class, room));
+        let mut others = 0;
+        let shard = self.shard(two_levels(topic)).lock();
+        let full = shard.retained.matching(&filter, &mut |_, message| {
+            others += usize::from(message.topic() != topic);
+            if others < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        if full.is_break() { Err(ROOM_RETAINS_ENOUGH) } else { Ok(()) }
+    }
+
+    /// Publishes a message of the server's own.
+    pub(crate) fn publish_own(&self, topic: &str, payload: &[u8], qos: QoS, retain: bool, dirty: &mut Dirty) {
+        let now = Instant::now();
+        // With the retained store full it is not kept, and whoever writes it again tries again.
+        let _ = self.route(self.policy.server_message(topic, payload, qos, retain), now, dirty);
+    }
+
+    /// Whether anybody would get a message on this topic.
+    pub(crate) fn is_subscribed(&self, topic: &str) -> bool {
+        let mut found = false;
+        if self.wide_len.load(Ordering::Acquire) > 0 {
+            self.wide.read().matches(topic, &mut |_| found = true);
+        }
+        if !found {
+            self.shard(two_levels(topic)).lock().index.matches(topic, &mut |_| found = true);
+        }
+        found
+    }
+
+    /// Clears the retained messages that match a filter, and tells nobody.
+    pub(crate) fn clear_retained(&self, filter: &str) {
+        let places = if is_wide(filter) {
+            0..SHARDS
+        } else {
+            self.place(two_levels(filter))..self.place(two_levels(filter)) + 1
+        };
+        for place in places {
+            let mut shard = self.shards[place].lock();
+            let mut topics = Vec::<Box<str>>::new();
+            let _ = shard.retained.matching(filter, &mut |_, message| {
+                topics.push(message.topic().into());
+                ControlFlow::Continue(())
+            });
+            for topic in topics {
+                let cleared = shard.retained.clear(&topic);
+                self.give_back_retained(cleared);
+            }
+        }
+    }
+
+    fn route(&self, permit: PublishPermit, now: Instant, dirty: &mut Dirty) -> Result<bool, Refusal> {
         let message = Arc::new(permit.into_message());
+        let closed = message.room().and_then(|room| self.rooms.closed(room));
         // One that is to be retained takes this lock in any case: it comes wholly before a wide subscription, which
         // then gets it from the store, or wholly after, and comes live.
         let wide = (message.retain() || self.wide_len.load(Ordering::Acquire) > 0).then(|| self.wide.read());
@@ -47,12 +143,13 @@ impl Hub {
         if let Some(wide) = &wide {
             wide.matches(message.topic(), &mut |node| nodes.push(node));
         }
-        Ok(self.deliver(&nodes, &message, now, dirty))
+        let routed = Routed { message: &message, closed: closed.as_deref(), now };
+        Ok(self.deliver(&nodes, &routed, dirty))
     }
 
     /// Subscribes a session to a filter and begins to bring the retained messages that it is to get. Says whether the
     /// session had subscribed to that filter before.
-    pub fn subscribe(
+    pub(crate) fn index_subscription(
         &self,
         session: &Arc<Session>,
         permit: &SubscribePermit<'_>,
@@ -61,7 +158,7 @@ impl Hub {
         dirty: &mut Dirty,
     ) -> Result<bool, Refusal> {
         let filter = permit.filter();
-        let subscription = Subscription { session: Arc::clone(session), options: permit.options(), id };
+        let subscription = self.subscription(session, permit, id);
         let existed = if is_wide(filter) {
             let mut wide = self.wide.write();
             let existed = self.remember(session, permit, id, 0..SHARDS)?;
@@ -88,19 +185,62 @@ impl Hub {
         Ok(existed)
     }
 
+    fn subscription(
+        &self,
+        session: &Arc<Session>,
+        permit: &SubscribePermit<'_>,
+        id: Option<NonZeroU32>,
+    ) -> Subscription {
+        let visible = permit.visible().cloned();
+        Subscription { session: Arc::clone(session), options: permit.options(), id, visible }
+    }
+
+    /// Puts a subscription that a session has under what it is granted now; what it has brought it need not again.
+    pub(super) fn replace_subscription(
+        &self,
+        session: &Arc<Session>,
+        permit: &SubscribePermit<'_>,
+        id: Option<NonZeroU32>,
+    ) {
+        let subscription = self.subscription(session, permit, id);
+        let (group, filter) = (permit.group(), permit.filter());
+        let still_there = || session.lock().find(permit.asked()).is_ok();
+        // What is replaced is dropped after the lock is released.
+        let _replaced = if is_wide(filter) {
+            let mut wide = self.wide.write();
+            match group {
+                _ if !still_there() => None,
+                Some(group) => wide.insert_shared(group, filter, session.id, subscription),
+                None => wide.insert(filter, session.id, subscription),
+            }
+        } else {
+            let mut shard = self.shard(two_levels(filter)).lock();
+            match group {
+                _ if !still_there() => None,
+                Some(group) => shard.index.insert_shared(group, filter, session.id, subscription),
+                None => shard.index.insert(filter, session.id, subscription),
+            }
+        };
+    }
+
     /// Ends a subscription; `filter` as it was asked for. Says whether there was one.
-    pub fn unsubscribe(&self, session: &Session, filter: &str) -> bool {
-        self.take_out(session.id, filter, || session.lock().forget(filter))
+    pub(crate) fn take_out(&self, session: &Session, filter: &str) -> bool {
+        self.take_out_of_index(session.id, filter, || session.lock().forget(filter))
     }
 
     /// Takes a filter, as it was asked for, out of the index. The session that held it has ended.
     pub(super) fn forget(&self, id: SubscriberId, asked: &str) {
-        self.take_out(id, asked, || true);
+        self.take_out_of_index(id, asked, || true);
+    }
+
+    /// Takes a filter out of the index; the session keeps it to have it judged when its client is back.
+    pub(super) fn put_to_sleep(&self, session: &Session, asked: &str) {
+        self.take_out_of_index(session.id, asked, || session.lock().put_to_sleep(asked));
     }
 
     /// Takes a filter out of the index if `held` says so, which is asked with that part of the index locked, so that
     /// index and session agree whatever another thread does with the same subscription meanwhile.
-    fn take_out(&self, id: SubscriberId, asked: &str, held: impl FnOnce() -> bool) -> bool {
+    fn take_out_of_index(&self, id: SubscriberId, asked: &str, held: impl FnOnce() -> bool) -> bool {
         let (group, filter) = match topic::split_share(asked) {
             Some((group, filter)) => (Some(group), filter),
             None => (None, asked),
@@ -144,7 +284,7 @@ impl Hub {
         if state.ended {
             return Err(SESSION_OVER);
         }
-        let kept = Kept { filter: permit.asked().into(), options: permit.options(), id };
+        let kept = Kept::new(permit, id);
         let existed = match state.find(permit.asked()) {
             Ok(position) => {
                 state.subscriptions[position] = kept;
@@ -159,7 +299,8 @@ impl Hub {
         if wants_retained(permit, existed) {
             let (filter, options) = (permit.filter().into(), permit.options());
             let until = self.retained.serial.load(Ordering::Relaxed) + 1;
-            state.outbound.begin(Cursor { filter, options, id, until, shards, from: 0 });
+            let visible = permit.visible().cloned();
+            state.outbound.begin(Cursor { filter, options, id, visible, until, shards, from: 0 });
         }
         Ok(existed)
     }
@@ -206,45 +347,33 @@ impl Hub {
         }
     }
 
-    fn deliver(
-        &self,
-        nodes: &[&FilterNode<Subscription>],
-        message: &Arc<Message>,
-        now: Instant,
-        dirty: &mut Dirty,
-    ) -> bool {
+    fn deliver(&self, nodes: &[&FilterNode<Subscription>], routed: &Routed<'_>, dirty: &mut Dirty) -> bool {
         let mut found = false;
         match nodes {
             // A session has one subscription to a filter, so a single matching filter needs no merging.
             [node] => {
                 for (id, subscription) in node.subscribers() {
-                    if let Some(delivery) = subscription.wants(*id, message) {
-                        dirty.deliver(self, &subscription.session, delivery, now);
+                    if let Some(delivery) = subscription.wants(*id, routed) {
+                        dirty.deliver(self, &subscription.session, delivery, routed.now);
                         found = true;
                     }
                 }
             }
-            nodes => found = self.deliver_merged(nodes, message, now, dirty),
+            nodes => found = self.deliver_merged(nodes, routed, dirty),
         }
         for group in nodes.iter().flat_map(|node| node.shared_groups()) {
-            found |= self.deliver_shared(group.members(), group.next_start(), message, now, dirty);
+            found |= self.deliver_shared(group.members(), group.next_start(), routed, dirty);
         }
         found
     }
 
     /// Several filters match: whoever holds more than one of them gets one copy, at the highest QoS
     /// [MQTT-3.3.4-2], with all the identifiers [MQTT-3.3.4-3], [MQTT-3.3.4-4].
-    fn deliver_merged(
-        &self,
-        nodes: &[&FilterNode<Subscription>],
-        message: &Arc<Message>,
-        now: Instant,
-        dirty: &mut Dirty,
-    ) -> bool {
+    fn deliver_merged(&self, nodes: &[&FilterNode<Subscription>], routed: &Routed<'_>, dirty: &mut Dirty) -> bool {
         let mut all: Vec<_> = nodes
             .iter()
             .flat_map(|node| node.subscribers())
-            .filter_map(|(id, subscription)| Some((*id, subscription, subscription.wants(*id, message)?)))
+            .filter_map(|(id, subscription)| Some((*id, subscription, subscription.wants(*id, routed)?)))
             .collect();
         all.sort_by_key(|(id, ..)| *id);
         let found = !all.is_empty();
@@ -259,7 +388,7 @@ impl Hub {
                 ids.extend(other.id);
             }
             delivery.ids = SubscriptionIds::from(&ids[..]);
-            dirty.deliver(self, &subscription.session, delivery, now);
+            dirty.deliver(self, &subscription.session, delivery, routed.now);
         }
         found
     }
@@ -270,26 +399,43 @@ impl Hub {
         &self,
         members: &[(SubscriberId, Subscription)],
         start: usize,
-        message: &Arc<Message>,
-        now: Instant,
+        routed: &Routed<'_>,
         dirty: &mut Dirty,
     ) -> bool {
-        let in_turn = || members[start..].iter().chain(&members[..start]).map(|(_, subscription)| subscription);
+        let all_in_turn = || members[start..].iter().chain(&members[..start]).map(|(_, subscription)| subscription);
+        let in_turn = || all_in_turn().filter(|subscription| subscription.shows(routed));
         let connected = in_turn().find(|subscription| {
             let state = subscription.session.lock();
             state.connected() && !state.ended
         });
         let Some(chosen) = connected.or_else(|| in_turn().next()) else { return false };
-        dirty.deliver(self, &chosen.session, chosen.delivery(message), now);
+        dirty.deliver(self, &chosen.session, chosen.delivery(routed.message), routed.now);
         true
     }
 }
 
+/// A message on its way to those who may have it.
+struct Routed<'m> {
+    message: &'m Arc<Message>,
+    /// Whom its room keeps out.
+    closed: Option<&'m Closed>,
+    now: Instant,
+}
+
 impl Subscription {
     /// The delivery of a live message, unless this subscription leaves it out.
-    fn wants(&self, id: SubscriberId, message: &Arc<Message>) -> Option<Delivery> {
-        let own = self.options.no_local && message.publisher() == id; // [MQTT-3.8.3-3]
-        (!own).then(|| self.delivery(message))
+    fn wants(&self, id: SubscriberId, routed: &Routed<'_>) -> Option<Delivery> {
+        let own = self.options.no_local && routed.message.publisher() == id; // [MQTT-3.8.3-3]
+        (!own && self.shows(routed)).then(|| self.delivery(routed.message))
+    }
+
+    /// Whether this subscriber may see it: an observer's filter reaches what is not for observers, and one that spans
+    /// rooms reaches into those that are closed to it.
+    fn shows(&self, routed: &Routed<'_>) -> bool {
+        self.visible.as_ref().is_none_or(|visible| visible.shows(routed.message))
+            && routed
+                .closed
+                .is_none_or(|closed| closed.admits(&self.session.user, || self.session.lock().observes(), routed.now))
     }
 
     fn delivery(&self, message: &Arc<Message>) -> Delivery {

@@ -11,7 +11,7 @@ use super::{
     Attachment, Link, Stream, Terms, WriteHalf,
     connection::Connection,
     edge::{Edge, Slot},
-    inbound::Inbound,
+    inbound::{Inbound, TOKEN_METHOD},
     inlet::{FrameEnd, Handler, Inlet, InletLimits, NORMAL_CLOSE, Read, ReadError, Stop},
     link::fits,
 };
@@ -19,7 +19,7 @@ use crate::{
     hub::{self, Connected},
     policy::{Credentials, Identity, Refusal},
     wire::{
-        mqtt::{self, ConnAck, ConnAckProperties, Packet, ReasonCode, Version, connect_level, decode, encode},
+        mqtt::{self, ConnAck, ConnAckProperties, Packet, QoS, ReasonCode, Version, connect_level, decode, encode},
         ws::{self, Opcode},
     },
 };
@@ -85,7 +85,8 @@ pub async fn accept(edge: Arc<Edge>, incoming: Incoming) {
             tokio::spawn(connection.run());
         }
         Ok(Err((refusal, write))) => {
-            edge.hub.metrics.connects_refused.increment(1);
+            edge.hub.metrics.refused("connect", refusal.reason);
+            edge.hub.tell_refused(connect.user_name.unwrap_or(connect.client_id), refusal.what);
             tracing::info!(
                 client = ?connect.client_id,
                 user = ?connect.user_name.unwrap_or_default(),
@@ -276,18 +277,22 @@ impl Opening<'_> {
         connect: &mqtt::Connect<'_>,
         client_id: &str,
     ) -> Result<(Arc<Identity>, Option<hub::Will>), Refusal> {
-        if connect.properties.authentication_method.is_some() {
+        let (method, data) = (connect.properties.authentication_method, connect.properties.authentication_data);
+        let policy = &self.edge.hub.policy;
+        if method.is_some_and(|method| method != TOKEN_METHOD || policy.auth.tokens().is_none()) {
             return Err(NO_SUCH_METHOD); // 4.12
         }
         let will_properties = connect.will.as_ref().map_or(0, |will| will.properties.user.len());
         if connect.properties.user.len().max(will_properties) > self.edge.limits.user_properties {
             return Err(TOO_MANY_PROPERTIES);
         }
-        let policy = &self.edge.hub.policy;
-        let credentials = Credentials { client_id, user_name: connect.user_name, password: connect.password };
-        let identity = Arc::new(policy.authenticate(&credentials)?);
+        let password = if method.is_some() { data } else { connect.password };
+        let credentials = Credentials { client_id, user_name: connect.user_name, password };
+        let identity = Arc::new(policy.authenticate(credentials, self.slot.remote().ip()).await?);
+        let now = Instant::now();
+        self.edge.strikes.check(identity.base(), self.slot.address(), now)?;
         self.slot.promote()?;
-        let will = connect.will.as_ref().map(|will| policy.will(&identity, will, Instant::now())).transpose()?;
+        let will = connect.will.as_ref().map(|will| policy.will(&identity, client_id, will, now)).transpose()?;
         Ok((identity, will))
     }
 
@@ -338,6 +343,7 @@ impl Opening<'_> {
             Attachment::None | Attachment::Local(_) => unreachable!("a link was handed in"),
         })?;
         edge.hub.flush(&connected.session, None, now);
+        edge.hub.identify(&connected.session, connected.epoch, &identity, now);
         edge.hub.watch_silence(&connected.session, connected.epoch, now);
         edge.hub.metrics.connects.increment(1);
         let asked = properties.session_expiry;
@@ -347,7 +353,8 @@ impl Opening<'_> {
             edge.hub.policy.topic_length(),
             limits.user_properties,
             asked,
-        );
+        )
+        .authenticating(properties.authentication_method.is_some());
         Ok(Opened { connected, identity, inbound })
     }
 
@@ -361,13 +368,14 @@ impl Opening<'_> {
 
     fn connack<'c>(
         &self,
-        connect: &mqtt::Connect<'_>,
+        connect: &mqtt::Connect<'c>,
         present: bool,
         client_id: &'c str,
         expiry: u32,
         keep_alive: u16,
     ) -> ConnAck<'c> {
         let limits = &self.edge.limits;
+        let max_qos = self.edge.hub.policy.rules().table.max_qos();
         let differs = |given, asked| (given != asked).then_some(given);
         ConnAck {
             session_present: present,
@@ -375,9 +383,11 @@ impl Opening<'_> {
             properties: ConnAckProperties {
                 session_expiry: differs(expiry, connect.properties.session_expiry),
                 receive_maximum: NonZeroU16::new(limits.inflight),
+                maximum_qos: (max_qos < QoS::ExactlyOnce).then_some(max_qos), // [MQTT-3.2.2-9]
                 maximum_packet_size: u32::try_from(limits.inlet.packet).ok().and_then(NonZeroU32::new),
                 assigned_client_id: connect.client_id.is_empty().then_some(client_id),
                 topic_alias_maximum: (limits.topic_aliases > 0).then_some(limits.topic_aliases),
+                authentication_method: connect.properties.authentication_method,
                 server_keep_alive: differs(u32::from(keep_alive), u32::from(connect.keep_alive)).map(|_| keep_alive),
                 ..ConnAckProperties::default()
             },

@@ -11,6 +11,7 @@ use std::{
     cell::RefCell,
     io,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use super::{Close, ReadHalf};
@@ -94,6 +95,8 @@ pub enum Stop {
     Taken,
     /// That is enough for one turn; the rest is for the next.
     Pause,
+    /// This packet is not to be handled before so much time has passed, nor what is behind it.
+    Later(Duration),
 }
 
 impl From<Close> for Stop {
@@ -219,8 +222,11 @@ impl Inlet {
             match decode(bytes, handler.version(), limits.packet) {
                 Ok(None) => break,
                 Ok(Some((packet, length))) => {
-                    start += length;
-                    if let Err(stop) = handler.packet(packet, &bytes[..length]) {
+                    let handled = handler.packet(packet, &bytes[..length]);
+                    if !matches!(handled, Err(Stop::Later(_))) {
+                        start += length;
+                    }
+                    if let Err(stop) = handled {
                         keep(&mut self.tail, &buffer[start..end]);
                         self.stopped = true;
                         return Err(ReadError::Handled(stop));

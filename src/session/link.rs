@@ -70,6 +70,8 @@ pub struct Link {
     pub silence: Option<Duration>,
     /// The next look at when it was last heard.
     pub silence_watch: Option<TimerKey>,
+    /// The next look at the token.
+    pub token_watch: Option<TimerKey>,
     /// While set, only the connection's own task writes: a SUBACK is to precede what it brings.
     pub corked: bool,
     /// The socket has failed: nothing more is written.
@@ -108,6 +110,7 @@ impl Link {
             stuck_watch: None,
             silence: None,
             silence_watch: None,
+            token_watch: None,
             corked: false,
             failed: false,
             close: None,

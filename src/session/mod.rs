@@ -17,6 +17,7 @@ mod state;
 mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
+mod turn;
 
 use std::{
     cell::RefCell,

@@ -162,10 +162,15 @@ impl Outbound {
     }
 
     fn forget_expired(&mut self, now: Instant) -> u64 {
+        self.drop_queued(|message| message.expired(now))
+    }
+
+    /// Forgets what is queued and has not been sent, and says how many that were.
+    pub fn drop_queued(&mut self, mut is_void: impl FnMut(&Message) -> bool) -> u64 {
         let (before, front) = (self.queue.len(), self.front_len());
         let mut at = 0;
         self.queue.retain(|delivery| {
-            let expired = delivery.message.expired(now);
+            let expired = is_void(&delivery.message);
             if expired {
                 self.queued_bytes -= delivery.message.size();
                 self.behind -= usize::from(at >= front);

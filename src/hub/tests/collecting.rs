@@ -159,6 +159,27 @@ fn live_messages_wait_behind_and_none_is_lost_for_the_sake_of_retained_ones() {
     }
 }
 
+/// What is in flight leaves room for one more at times, and none at others.
+#[test]
+fn large_messages_come_a_few_at_a_time_and_all_of_them() {
+    for size in [100, 600, 3000] {
+        let queue = QueueLimits { bytes: 4000, ..QUEUE };
+        let world = World::with(HubLimits { queue, retained_messages: 1000, retained_bytes: 1 << 20, ..LIMITS });
+        for number in 0..100 {
+            world.retain(&format!("a/{number}"), &vec![b'.'; size], None).unwrap();
+        }
+        let peer = world.connect("client", CLEAN);
+        world.subscribe(&peer, "a/+").unwrap();
+        let mut reader = Reader::default();
+        for _ in 0..5 {
+            world.publish("a/live");
+        }
+        reader.read_all(&world, &peer);
+        let topics: BTreeSet<_> = reader.messages.iter().map(|(topic, ..)| topic).collect();
+        assert_eq!((topics.len(), reader.messages.len()), (101, 105), "{size}");
+    }
+}
+
 #[test]
 fn a_second_filter_with_few_matches_does_not_wait_for_the_first() {
     let world = full_world(1000);

@@ -47,7 +47,8 @@ pub struct Limits {
     pub sessions: usize,
     /// Retained messages, in all. 0 to 10000000; 0 = none is kept.
     pub retained_messages: usize,
-    /// Payload and topic bytes of retained messages, in all. Size, 0 to 64 GiB; 0 = none is kept.
+    /// Payload and topic bytes of retained messages, in all, and 128 for each level of a topic beyond its fourth. Size,
+    /// 0 to 64 GiB; 0 = none is kept.
     pub retained_bytes: usize,
 }
 

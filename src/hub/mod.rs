@@ -63,7 +63,7 @@ pub struct HubLimits {
     /// Sessions kept without a connection.
     pub sessions: usize,
     pub retained_messages: usize,
-    /// Bytes of topics, properties and payloads retained.
+    /// Bytes of topics, properties and payloads retained, and of the tree that deep topics need.
     pub retained_bytes: usize,
     /// How long a socket may refuse bytes.
     pub write_timeout: Duration,

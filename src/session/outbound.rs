@@ -176,16 +176,22 @@ impl Outbound {
         (before - self.queue.len()) as u64
     }
 
-    /// A subscription begins to bring retained messages, anew if it was about it.
+    /// A subscription begins to bring retained messages; anew, if it was doing so.
     pub fn begin(&mut self, cursor: Cursor) {
         self.cursors.retain(|old| old.filter != cursor.filter);
         self.cursors.push(cursor);
     }
 
-    /// What a subscription was still to bring, it need not.
+    /// A subscription need not bring any more.
     pub fn forget(&mut self, filter: &str) {
         self.cursors.retain(|cursor| *cursor.filter != *filter);
         self.release();
+    }
+
+    /// Nothing more is brought. Says whether messages waited for that, which may go now.
+    pub fn abandon(&mut self) -> bool {
+        self.cursors.clear();
+        self.release()
     }
 
     /// The shard in which the first cursor goes on.

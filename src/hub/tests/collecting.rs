@@ -285,6 +285,20 @@ fn a_client_in_the_process_gets_everything_too() {
     }
 }
 
+#[test]
+fn a_client_in_the_process_that_is_ended_takes_what_was_queued() {
+    let hub = Arc::new(full_world(5000).hub);
+    let mut client = Client::new(hub.clone(), "client").unwrap();
+    client.subscribe("a/+", QoS::AtLeastOnce).unwrap();
+    client.publish("a/live", b"", QoS::AtLeastOnce).unwrap();
+    hub.drain_all(crate::hub::registry::SILENT);
+    let mut taken = Vec::new();
+    while let Poll::Ready(Some(received)) = client.poll_recv(&mut Context::from_waker(Waker::noop())) {
+        taken.push(received.topic().to_owned());
+    }
+    assert_eq!((taken.len(), taken.last().map(String::as_str)), (PORTION + 1, Some("a/live")));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Set(usize),

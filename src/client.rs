@@ -152,6 +152,9 @@ impl Client {
                 return Poll::Ready(Some(Received { delivery }));
             }
             if state.ended {
+                if state.outbound.abandon() {
+                    continue;
+                }
                 return Poll::Ready(None);
             }
             state.attachment = Attachment::Local(Some(cx.waker().clone()));

@@ -40,7 +40,8 @@ pub struct Limits {
     /// Messages waiting to be sent to one session, connected or not; retained ones that it subscribes to take a quarter
     /// at a time. 1 to 1000000.
     pub queue_messages: usize,
-    /// Payload and topic bytes waiting to be sent to one session. Size, 1 KiB to 1 GiB.
+    /// Payload and topic bytes waiting to be sent to one session, or sent to it and unacknowledged. Size, 1 KiB to
+    /// 1 GiB.
     pub queue_bytes: usize,
     /// Sessions kept while their client is away. 0 to 10000000; 0 = none is kept.
     pub sessions: usize,
@@ -52,7 +53,8 @@ pub struct Limits {
     pub sessions_per_address: Option<usize>,
     /// Retained messages, in all. 0 to 10000000; 0 = none is kept.
     pub retained_messages: usize,
-    /// Payload and topic bytes of retained messages, in all. Size, 0 to 64 GiB; 0 = none is kept.
+    /// Payload and topic bytes of retained messages, in all, and 128 for each level of a topic beyond its fourth. Size,
+    /// 0 to 64 GiB; 0 = none is kept.
     pub retained_bytes: usize,
 }
 

@@ -31,8 +31,8 @@ pub struct Collected {
 }
 
 impl Hub {
-    /// Queues what the subscriptions of a session are still to bring, as far as there is room and somebody reads.
-    /// Called by whoever reads for the session, when nothing in front of live messages waits.
+    /// Queues what the subscriptions of a session are still to bring, as far as there is room and somebody is connected.
+    /// Called when it has subscribed, and then by whoever reads for it, whenever it is hungry.
     pub fn collect(&self, session: &Session, now: Instant) -> Collected {
         let mut collected = Collected::default();
         while collected.work < LOOKED_AT {

@@ -69,7 +69,7 @@ pub struct HubLimits {
     pub subscriptions: usize,
     pub sessions: KeptLimits,
     pub retained_messages: usize,
-    /// Bytes of topics, properties and payloads retained.
+    /// Bytes of topics, properties and payloads retained, and of the tree that deep topics need.
     pub retained_bytes: usize,
     /// How long a socket may refuse bytes.
     pub write_timeout: Duration,

@@ -13,7 +13,7 @@ use super::{
     Dirty, Due, Hub, Message, SHARDS, Shard, SubscriberId, Subscription,
     index::FilterNode,
     is_wide,
-    store::{RetainedMessage, Serial},
+    store::{RetainedMessage, Serial, cost},
     two_levels,
 };
 use crate::{
@@ -314,15 +314,16 @@ impl Hub {
             self.give_back_retained(cleared);
             return Ok(());
         }
-        let replaces = shard.retained.get(topic).map_or(0, |old| old.message.size());
-        let bytes = self.retained.bytes.load(Ordering::Relaxed) - replaces + message.size();
+        let cost_now = cost(message);
+        let replaces = shard.retained.get(topic).map_or(0, |old| cost(&old.message));
+        let bytes = self.retained.bytes.load(Ordering::Relaxed) - replaces + cost_now;
         let messages = self.retained.messages.load(Ordering::Relaxed) + usize::from(replaces == 0);
         if bytes > self.limits.retained_bytes || messages > self.limits.retained_messages {
             return Err(RETAINED_FULL);
         }
         let expiry = message.expires().map(|at| self.clock.at(at.max(now), Due::Retained(topic.into())));
         self.retained.messages.fetch_add(1, Ordering::Relaxed);
-        self.retained.bytes.fetch_add(message.size(), Ordering::Relaxed);
+        self.retained.bytes.fetch_add(cost_now, Ordering::Relaxed);
         let serial = Serial::MIN.saturating_add(self.retained.serial.fetch_add(1, Ordering::Relaxed));
         let replaced = shard.retained.set(serial, RetainedMessage { message: Arc::clone(message), expiry });
         self.give_back_retained(replaced);
@@ -341,7 +342,7 @@ impl Hub {
     fn give_back_retained(&self, gone: Option<RetainedMessage>) {
         let Some(gone) = gone else { return };
         self.retained.messages.fetch_sub(1, Ordering::Relaxed);
-        self.retained.bytes.fetch_sub(gone.message.size(), Ordering::Relaxed);
+        self.retained.bytes.fetch_sub(cost(&gone.message), Ordering::Relaxed);
         if let Some(key) = gone.expiry {
             self.clock.cancel(key);
         }

@@ -17,6 +17,18 @@ pub(super) struct RetainedMessage {
     pub expiry: Option<TimerKey>,
 }
 
+/// What one level of a topic takes in the tree, at most and beside its text (`tests/hub_memory.rs`).
+const LEVEL: usize = 128;
+/// Levels that are not counted, those of common topics: with the message's own place they take half a KiB or so, which
+/// the number of messages bounds.
+const FREE_LEVELS: usize = 4;
+
+/// The bytes that a message counts as while it is retained.
+pub(super) fn cost(message: &Message) -> usize {
+    let levels = message.topic().split('/').count();
+    message.size() + LEVEL * levels.saturating_sub(FREE_LEVELS)
+}
+
 /// See the module. The tree has many nodes without a message, so what it holds is small.
 #[derive(Default)]
 pub(super) struct Store {

@@ -27,7 +27,7 @@ use crate::{
 pub struct QueueLimits {
     /// Messages waiting to be sent for the first time.
     pub messages: usize,
-    /// Topic, property and payload bytes of those.
+    /// Topic, property and payload bytes of those, and of what is in flight and may have to be sent again.
     pub bytes: usize,
 }
 
@@ -106,7 +106,8 @@ struct InFlight {
 #[derive(Debug, Default)]
 pub struct Outbound {
     queue: VecDeque<Delivery>,
-    queued_bytes: usize,
+    /// Of the messages in `queue` and `flight`.
+    bytes: usize,
     /// What subscriptions are still to bring. The last goes first, so that a long one holds up no other.
     cursors: Vec<Cursor>,
     /// How many of `queue`, from the back, wait for what the cursors bring; none without a cursor.
@@ -146,19 +147,18 @@ impl Outbound {
             }
         }
         // Beyond these the first that waits goes on, so that what arrives all the time is not held up until it is lost.
-        if self.collecting() && self.behind < limits.messages / 2 && self.queued_bytes <= limits.bytes / 4 {
+        if self.collecting() && self.behind < limits.messages / 2 && self.bytes <= limits.bytes / 4 {
             self.behind += 1;
         }
-        self.queued_bytes += size;
+        self.bytes += size;
         self.queue.push_back(delivery);
         Queued::Accepted
     }
 
-    /// Whether so many bytes more leave the queue within so many quarters of its limits; one message always has room.
+    /// Whether so many bytes more leave the queue within so many quarters of its limits. One message always has room.
     fn has_room(&self, size: usize, limits: &QueueLimits, quarters: usize) -> bool {
-        let bytes = self.queued_bytes + size;
-        self.queue.is_empty()
-            || (self.queue.len() < limits.messages * quarters / 4 && bytes <= limits.bytes * quarters / 4)
+        let few = self.queue.is_empty() || self.queue.len() < limits.messages * quarters / 4;
+        few && (self.bytes == 0 || self.bytes + size <= limits.bytes * quarters / 4)
     }
 
     fn forget_expired(&mut self, now: Instant) -> u64 {
@@ -172,7 +172,7 @@ impl Outbound {
         self.queue.retain(|delivery| {
             let expired = is_void(&delivery.message);
             if expired {
-                self.queued_bytes -= delivery.message.size();
+                self.bytes -= delivery.message.size();
                 self.behind -= usize::from(at >= front);
             }
             at += 1;
@@ -181,16 +181,22 @@ impl Outbound {
         (before - self.queue.len()) as u64
     }
 
-    /// A subscription begins to bring retained messages, anew if it was about it.
+    /// A subscription begins to bring retained messages; anew, if it was doing so.
     pub fn begin(&mut self, cursor: Cursor) {
         self.cursors.retain(|old| old.filter != cursor.filter);
         self.cursors.push(cursor);
     }
 
-    /// What a subscription was still to bring, it need not.
+    /// A subscription need not bring any more.
     pub fn forget(&mut self, filter: &str) {
         self.cursors.retain(|cursor| *cursor.filter != *filter);
         self.release();
+    }
+
+    /// Nothing more is brought. Says whether messages waited for that, which may go now.
+    pub fn abandon(&mut self) -> bool {
+        self.cursors.clear();
+        self.release()
     }
 
     /// The shard in which the first cursor goes on.
@@ -242,13 +248,13 @@ impl Outbound {
     /// take a quarter of the queue at most, and leave the rest to live ones, which are never lost for their sake. One
     /// message always has room.
     pub fn has_room_in_front(&self, count: usize, size: usize, limits: &QueueLimits) -> bool {
-        let one = count == 1 && !self.has_front();
-        let bytes = self.queued_bytes + size;
-        one || (self.front_len() + count <= limits.messages / 4 && bytes <= limits.bytes / 2)
+        let next = count == 1 && !self.has_front();
+        let few = next || self.front_len() + count <= limits.messages / 4;
+        (next && self.flight.is_empty()) || (few && self.bytes + size <= limits.bytes / 2)
     }
 
     pub fn push_in_front(&mut self, delivery: Delivery) {
-        self.queued_bytes += delivery.message.size();
+        self.bytes += delivery.message.size();
         self.queue.insert(self.front_len(), delivery);
     }
 
@@ -261,11 +267,11 @@ impl Outbound {
         while let Some(front) = self.queue.front().filter(|_| self.has_front()) {
             if front.message.expired(now) {
                 *expired += 1;
-                self.pop_queue();
+                self.take_front();
                 continue;
             }
             if front.qos == QoS::AtMostOnce {
-                return self.pop_queue().map(|delivery| Transmit::Publish { delivery, packet_id: None, dup: false });
+                return self.take_front().map(|delivery| Transmit::Publish { delivery, packet_id: None, dup: false });
             }
             if self.flight.len() >= usize::from(window) {
                 return None;
@@ -324,7 +330,8 @@ impl Outbound {
         }
         let entry = &mut self.flight[position];
         entry.awaiting = Awaiting::PubComp;
-        entry.delivery = None; // the receiver has it and it must not be sent again [MQTT-4.3.3-6]
+        // The receiver has it and it must not be sent again [MQTT-4.3.3-6].
+        self.bytes -= entry.delivery.take().map_or(0, |delivery| delivery.message.size());
         Some(ReasonCode::SUCCESS)
     }
 
@@ -349,7 +356,7 @@ impl Outbound {
     /// Takes the oldest queued delivery for a receiver that needs no wire (an in-process client).
     pub fn take(&mut self, now: Instant, expired: &mut u64) -> Option<Delivery> {
         loop {
-            let delivery = self.pop_queue()?;
+            let delivery = self.take_front()?;
             if !delivery.message.expired(now) {
                 return Some(delivery);
             }
@@ -357,12 +364,18 @@ impl Outbound {
         }
     }
 
+    /// Takes the oldest that may go out of what is counted.
+    fn take_front(&mut self) -> Option<Delivery> {
+        let delivery = self.pop_queue()?;
+        self.bytes -= delivery.message.size();
+        Some(delivery)
+    }
+
     fn pop_queue(&mut self) -> Option<Delivery> {
         if !self.has_front() {
             return None;
         }
         let delivery = self.queue.pop_front()?;
-        self.queued_bytes -= delivery.message.size();
         give_back(&mut self.queue);
         Some(delivery)
     }
@@ -381,7 +394,8 @@ impl Outbound {
     }
 
     fn remove_flight(&mut self, position: usize) {
-        self.flight.remove(position);
+        let delivery = self.flight.remove(position).and_then(|entry| entry.delivery);
+        self.bytes -= delivery.map_or(0, |delivery| delivery.message.size());
         if position < self.sent {
             self.sent -= 1;
         }

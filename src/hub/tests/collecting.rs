@@ -159,6 +159,27 @@ fn live_messages_wait_behind_and_none_is_lost_for_the_sake_of_retained_ones() {
     }
 }
 
+/// What is in flight leaves room for one more at times, and none at others.
+#[test]
+fn large_messages_come_a_few_at_a_time_and_all_of_them() {
+    for size in [100, 600, 3000] {
+        let queue = QueueLimits { bytes: 4000, ..QUEUE };
+        let world = World::with(HubLimits { queue, retained_messages: 1000, retained_bytes: 1 << 20, ..LIMITS });
+        for number in 0..100 {
+            world.retain(&format!("a/{number}"), &vec![b'.'; size], None).unwrap();
+        }
+        let peer = world.connect("client", CLEAN);
+        world.subscribe(&peer, "a/+").unwrap();
+        let mut reader = Reader::default();
+        for _ in 0..5 {
+            world.publish("a/live");
+        }
+        reader.read_all(&world, &peer);
+        let topics: BTreeSet<_> = reader.messages.iter().map(|(topic, ..)| topic).collect();
+        assert_eq!((topics.len(), reader.messages.len()), (101, 105), "{size}");
+    }
+}
+
 #[test]
 fn a_second_filter_with_few_matches_does_not_wait_for_the_first() {
     let world = full_world(1000);
@@ -262,6 +283,20 @@ fn a_client_in_the_process_gets_everything_too() {
         }
         assert!(client.poll_recv(cx).is_pending());
     }
+}
+
+#[test]
+fn a_client_in_the_process_that_is_ended_takes_what_was_queued() {
+    let hub = Arc::new(full_world(5000).hub);
+    let mut client = Client::new(hub.clone(), "client").unwrap();
+    client.subscribe("a/+", QoS::AtLeastOnce).unwrap();
+    client.publish("a/live", b"", QoS::AtLeastOnce).unwrap();
+    hub.drain_all(crate::hub::registry::SILENT);
+    let mut taken = Vec::new();
+    while let Poll::Ready(Some(received)) = client.poll_recv(&mut Context::from_waker(Waker::noop())) {
+        taken.push(received.topic().to_owned());
+    }
+    assert_eq!((taken.len(), taken.last().map(String::as_str)), (PORTION + 1, Some("a/live")));
 }
 
 #[derive(Debug, Clone)]

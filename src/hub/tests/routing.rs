@@ -162,6 +162,22 @@ fn retained_messages_are_bounded_in_number_and_bytes_and_a_refused_one_changes_n
     assert_eq!(peer.received().len(), 3, "what is refused is not delivered");
 }
 
+/// The levels of a topic take more memory than its text.
+#[test]
+fn deep_topics_count_for_the_tree_that_they_need() {
+    for (levels, bytes) in [(3, 7), (4, 9), (5, 11 + 128), (16, 33 + 12 * 128)] {
+        let world = World::with(HubLimits { retained_messages: 1000, retained_bytes: 5000, ..LIMITS });
+        let topic = |number: usize| format!("{number:03}{}", "/x".repeat(levels - 1));
+        let kept = (0..1000).take_while(|number| world.retain(&topic(*number), b".", None).is_ok()).count();
+        assert_eq!((kept, world.retained().1), (5000 / (bytes + 1), kept * (bytes + 1)), "{levels} levels");
+        assert!(world.retain(&topic(0), b"!", None).is_ok(), "in place of one");
+        for number in 0..kept {
+            world.retain(&topic(number), b"", None).unwrap();
+        }
+        world.assert_empty();
+    }
+}
+
 #[test]
 fn more_retained_messages_than_the_queue_holds_all_arrive() {
     let queue = QueueLimits { messages: 4, bytes: 1000 };

@@ -190,7 +190,7 @@ fn check(outbound: &Outbound, delivered: Vec<usize>, accepted: &Accepted) {
         assert_eq!(delivered.iter().filter(|it| *it == serial).count(), 1, "[MQTT-4.3.3-1]");
     }
     assert!(accepted.acknowledged.iter().all(|serial| seen.contains(serial)));
-    assert_eq!(outbound.queued_bytes, 0);
+    assert_eq!(outbound.bytes, 0);
     assert!(outbound.queue.capacity() <= 8 && outbound.flight.capacity() <= 8, "a burst's memory is given back");
 }
 

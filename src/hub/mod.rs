@@ -59,6 +59,7 @@ pub struct HubLimits {
     pub queue: QueueLimits,
     /// Subscriptions of one session.
     pub subscriptions: usize,
+    /// Sessions kept without a connection.
     pub sessions: KeptLimits,
     pub retained_messages: usize,
     /// Bytes of topics, properties and payloads retained.

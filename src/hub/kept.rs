@@ -21,6 +21,7 @@ use crate::session::Session;
 #[derive(Debug, Clone, Copy)]
 pub struct KeptLimits {
     pub all: usize,
+    /// This and the next: at least 1.
     pub per_user: usize,
     pub per_address: usize,
 }
@@ -73,7 +74,6 @@ impl Kept {
     ) -> Option<(Place, Displaced)> {
         let mut displaced = Displaced::default();
         let full = |places: &BTreeSet<Place>, limit| places.first().copied().filter(|_| places.len() >= limit);
-        // A limit that not even one session fits in has nothing that could make room.
         if let Some(oldest) = self.users.get(account(&session.user)).and_then(|places| full(places, limits.per_user)) {
             displaced.by_user = self.give_back(oldest);
         }

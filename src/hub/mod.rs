@@ -67,6 +67,7 @@ pub struct HubLimits {
     pub queue: QueueLimits,
     /// Subscriptions of one session.
     pub subscriptions: usize,
+    /// Sessions kept without a connection.
     pub sessions: KeptLimits,
     pub retained_messages: usize,
     /// Bytes of topics, properties and payloads retained, and of the tree that deep topics need.

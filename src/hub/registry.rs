@@ -103,6 +103,7 @@ impl End {
 pub(super) struct Registry {
     shards: Box<[Mutex<Sessions>]>,
     hasher: RandomState,
+    /// Sessions in all.
     sessions: AtomicUsize,
     /// Those of them without a connection. Locked after a session, if together.
     kept: Mutex<Kept>,

@@ -40,7 +40,7 @@ pub struct Metrics {
 }
 
 /// What is measured at the moment somebody asks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Gauges {
     pub connections: usize,
     pub sessions: usize,

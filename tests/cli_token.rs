@@ -153,7 +153,7 @@ fn a_token_of_others_is_explained_and_not_accepted() {
         "expires    ",
         " ago (Thu, 01 Jan 1970 00:00:01 GMT)\n",
         "problem    grants nothing: rooms: \"a/b\" can be no room",
-        "\"fly\" is not join, listen or admin",
+        "\"fly\" is not join, listen, admin or members=N",
         "also       x = \\u{1b}[31m\n",
         "verdict    not accepted: alg is not HS256, RS256, ES256 or EdDSA\n",
     ] {
@@ -170,7 +170,7 @@ fn mistakes_are_not_minted() {
         (&["token"], "--user <NAME>"),
         (&["token", "-u", "a/b"], "--user \"a/b\": a name has"),
         (&["token", "-u", "a", "-r", "demo"], "rights are missing"),
-        (&["token", "-u", "a", "-r", "demo:fly"], "rooms: \"demo\": \"fly\" is not join, listen or admin"),
+        (&["token", "-u", "a", "-r", "demo:fly"], "rooms: \"demo\": \"fly\" is not join, listen, admin or members=N"),
         (&["token", "-u", "a", "-r", "a/b:join"], "rooms: \"a/b\" can be no room"),
         (&["token", "-u", "a", "--publish", "a/#/b"], "publish: \"a/#/b\" is no topic filter"),
         (&["token", "-u", "a", "--role", "king"], "roles: \"king\" is not observe or service"),

@@ -9,11 +9,12 @@ use std::{
 
 use super::*;
 use crate::{
+    config::{PresenceConfig, RoomsConfig},
     metrics::Gauges,
-    policy::{Identity, Policy, PublishPermit, Refusal, TopicLimits},
+    policy::{Asker, PublishPermit, Refusal},
     session::{
         Attachment,
-        testing::{Script, Woken, terms},
+        testing::{Script, Woken, identity, parts, policy, terms},
     },
     wire::mqtt::{self, PublishProperties, QoS, Version},
 };
@@ -62,8 +63,8 @@ impl World {
     }
 
     pub fn with(limits: HubLimits) -> Self {
-        let policy = Policy::open(TopicLimits { levels: 16, bytes: 1000 });
-        Self { hub: Hub::new(limits, policy, Arc::default()), now: Instant::now() }
+        let rooms = Rooms::new(RoomsConfig::default(), &PresenceConfig::default());
+        Self { hub: Hub::new(limits, policy(), rooms, "node", Arc::default()), now: Instant::now() }
     }
 
     pub fn connect(&self, client_id: &str, asks: Asks) -> Peer {
@@ -75,11 +76,11 @@ impl World {
         script.takes(usize::MAX);
         let (mut link, woken) = script.link(terms(Version::V5), false);
         link.address = asks.address;
-        let identity = Arc::new(Identity::local(user));
+        let identity = Arc::new(identity(user));
         let will = asks.will.map(|(topic, delay)| {
             let properties = PublishProperties::default();
             let will = mqtt::Will { qos: QoS::AtLeastOnce, retain: false, topic, payload: b"will", delay, properties };
-            self.hub.policy.will(&identity, &will, self.now).unwrap()
+            self.hub.policy.will(&identity, client_id, &will, self.now).unwrap()
         });
         let Asks { clean_start, expiry, .. } = asks;
         let attachment = Attachment::Link(link);
@@ -114,10 +115,20 @@ impl World {
         id: u32,
     ) -> Result<bool, Refusal> {
         let mut dirty = Dirty::default();
-        let permit = self.hub.policy.subscribe(&Identity::local(&peer.session.user), filter, options)?;
-        let existed = self.hub.subscribe(&peer.session, &permit, NonZeroU32::new(id), self.now, &mut dirty);
+        let identity = identity(&peer.session.user);
+        let asker = Asker { identity: &identity, client_id: &peer.session.client_id, in_room: &|_| false };
+        let permit = self.hub.policy.subscribe(&asker, filter, options)?;
+        let id = NonZeroU32::new(id);
+        let existed = self.hub.subscribe(&peer.session, &permit, &identity, id, self.now, &mut dirty);
         dirty.flush(&self.hub, self.now);
         self.settle(peer);
+        existed
+    }
+
+    pub fn unsubscribe(&self, peer: &Peer, filter: &str) -> bool {
+        let mut dirty = Dirty::default();
+        let existed = self.hub.unsubscribe(&peer.session, filter, self.now, &mut dirty);
+        dirty.flush(&self.hub, self.now);
         existed
     }
 
@@ -146,8 +157,7 @@ impl World {
         expiry: Option<u32>,
     ) -> Result<bool, Refusal> {
         let properties = &PublishProperties { message_expiry: expiry, ..PublishProperties::default() };
-        let publisher = SubscriberId::SERVER;
-        let parts = Parts { topic, payload, qos, retain, raise: false, properties, publisher };
+        let parts = Parts { qos, retain, ..parts(topic, payload, properties) };
         let permit = PublishPermit::server(Message::new(&parts, self.now));
         let mut dirty = Dirty::default();
         let found = self.hub.publish(permit, self.now, &mut dirty);
@@ -157,6 +167,14 @@ impl World {
 
     pub fn retain(&self, topic: &str, payload: &[u8], expiry: Option<u32>) -> Result<bool, Refusal> {
         self.publish_message(topic, payload, QoS::AtLeastOnce, true, expiry)
+    }
+
+    /// A publish of that peer's, judged.
+    pub fn permit(&self, peer: &Peer, publish: &mqtt::Publish<'_>) -> PublishPermit {
+        let identity = identity(&peer.session.user);
+        let in_room = |room: &str| self.hub.may_speak(&peer.session, &identity, room, self.now);
+        let asker = Asker { identity: &identity, client_id: &peer.session.client_id, in_room: &in_room };
+        self.hub.policy.publish(&asker, peer.session.id, publish, self.now).unwrap()
     }
 
     /// Lets time pass, and what falls due with it.
@@ -185,7 +203,7 @@ impl World {
 
     /// What the hub has counted, as text.
     pub fn metrics(&self) -> String {
-        self.hub.metrics.render(Gauges { connections: 0, sessions: 0, subscriptions: 0, retained: 0 })
+        self.hub.metrics.render(Gauges::default())
     }
 
     #[track_caller]

@@ -11,9 +11,10 @@ use proptest::prelude::*;
 use crate::{
     client::Client,
     hub::{
-        Dirty, End, HubLimits,
+        Dirty, End, HubLimits, KeptLimits,
         testing::{CLEAN, KEPT, LIMITS, Peer, World},
     },
+    policy::grants::Grants,
     session::{QueueLimits, testing::whole_packets},
     wire::mqtt::{Packet, QoS, RetainHandling, SubscribeOptions, Version, topic},
 };
@@ -24,8 +25,8 @@ const PORTION: usize = QUEUE.messages / 4;
 const WINDOW: usize = 100;
 
 fn world() -> World {
-    let limits =
-        HubLimits { queue: QUEUE, sessions: 1000, retained_messages: 100_000, retained_bytes: 1 << 30, ..LIMITS };
+    let sessions = KeptLimits { all: 1000, per_user: 1000, per_address: 1000 };
+    let limits = HubLimits { queue: QUEUE, sessions, retained_messages: 100_000, retained_bytes: 1 << 30, ..LIMITS };
     World::with(limits)
 }
 
@@ -204,7 +205,7 @@ fn what_a_subscription_was_still_to_bring_ends_with_it() {
         world.subscribe(&peer, "#").unwrap();
         world.publish("b");
         match again {
-            None => assert!(world.hub.unsubscribe(&peer.session, "#")),
+            None => assert!(world.unsubscribe(&peer, "#")),
             Some(retain_handling) => {
                 let options = SubscribeOptions { retain_handling, ..SubscribeOptions::new(QoS::AtLeastOnce) };
                 assert_eq!(world.subscribe_with(&peer, "#", options, 0), Ok(true));
@@ -246,8 +247,7 @@ fn what_ran_out_or_is_ones_own_is_left_out_later_too() {
             properties,
             payload,
         };
-        let identity = crate::policy::Identity::local("user");
-        let permit = world.hub.policy.publish(&identity, peer.session.id, &publish, world.now).unwrap();
+        let permit = world.permit(&peer, &publish);
         world.hub.publish(permit, world.now, &mut Dirty::default()).unwrap();
     };
     (0..300).for_each(own);
@@ -271,7 +271,7 @@ fn a_client_in_the_process_gets_everything_too() {
     let cx = &mut Context::from_waker(Waker::noop());
     for filter in ["#", "a/+"] {
         let mut topics = BTreeSet::new();
-        let mut client = Client::new(hub.clone(), "client").unwrap();
+        let mut client = Client::new(hub.clone(), "client", Grants::all()).unwrap();
         client.subscribe(filter, QoS::AtLeastOnce).unwrap();
         client.publish("a/live", b"", QoS::AtLeastOnce).unwrap();
         while topics.len() < 5001 {
@@ -288,7 +288,7 @@ fn a_client_in_the_process_gets_everything_too() {
 #[test]
 fn a_client_in_the_process_that_is_ended_takes_what_was_queued() {
     let hub = Arc::new(full_world(5000).hub);
-    let mut client = Client::new(hub.clone(), "client").unwrap();
+    let mut client = Client::new(hub.clone(), "client", Grants::all()).unwrap();
     client.subscribe("a/+", QoS::AtLeastOnce).unwrap();
     client.publish("a/live", b"", QoS::AtLeastOnce).unwrap();
     hub.drain_all(crate::hub::registry::SILENT);

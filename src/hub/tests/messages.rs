@@ -4,14 +4,16 @@ use std::time::{Duration, Instant};
 
 use crate::{
     hub::{Message, Parts, SubscriberId},
+    session::testing::parts,
     wire::mqtt::{PublishProperties, QoS},
 };
 
 fn message(expiry: Option<u32>, raise: bool, now: Instant) -> Message {
     let properties =
         &PublishProperties { message_expiry: expiry, content_type: Some("text/plain"), ..PublishProperties::default() };
-    let (topic, payload, publisher) = ("a/b", &b"payload"[..], SubscriberId(7));
-    Message::new(&Parts { topic, payload, qos: QoS::AtMostOnce, retain: true, raise, properties, publisher }, now)
+    let parts = parts("a/b", b"payload", properties);
+    let publisher = SubscriberId(7);
+    Message::new(&Parts { qos: QoS::AtMostOnce, retain: true, raise, publisher, ..parts }, now)
 }
 
 #[test]

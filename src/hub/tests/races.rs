@@ -68,7 +68,7 @@ fn index_and_session_agree_when_both_end_and_begin_a_subscription() {
         world.subscribe(&peer, filter).unwrap();
         together([
             &|| {
-                world.hub.unsubscribe(&peer.session, filter);
+                world.unsubscribe(&peer, filter);
             },
             &|| {
                 let _ = world.subscribe(&peer, filter);

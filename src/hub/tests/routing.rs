@@ -8,7 +8,8 @@ use crate::{
         Dirty, End, HubLimits,
         testing::{Asks, CLEAN, KEPT, LIMITS, World},
     },
-    session::QueueLimits,
+    policy::grants::Grants,
+    session::{QueueLimits, testing::parts},
     wire::mqtt::{QoS, ReasonCode, RetainHandling, SubscribeOptions},
 };
 
@@ -42,7 +43,7 @@ fn subscribing_again_replaces_options_and_identifier() {
     world.publish("a");
     assert_eq!(peer.received(), ["a@0 #2"]);
     assert_eq!(world.hub.held().subscriptions, 1);
-    assert!(world.hub.unsubscribe(&peer.session, "a"));
+    assert!(world.unsubscribe(&peer, "a"));
     assert!(!world.publish("a"));
 }
 
@@ -119,8 +120,8 @@ fn retained_messages_come_as_the_options_say() {
     assert_eq!(subscribed("a", QOS_0), 1);
     assert_eq!(subscribed("+", if_new), 1);
     assert_eq!(subscribed("$share/g/a", QOS_0), 0);
-    world.hub.unsubscribe(&peer.session, "$share/g/a");
-    world.hub.unsubscribe(&peer.session, "+");
+    world.unsubscribe(&peer, "$share/g/a");
+    world.unsubscribe(&peer, "+");
     world.retain("a", b"live", None).unwrap();
     assert_eq!(peer.received(), ["a@0"]);
     world.subscribe_with(&peer, "a", as_published, 0).unwrap();
@@ -236,7 +237,8 @@ fn a_receiver_that_overflows_is_closed_and_its_memory_given_back() {
 fn every_client_in_the_process_is_woken_however_many_there_are() {
     let world = World::new();
     let hub = std::sync::Arc::new(world.hub);
-    let mut clients: Vec<_> = (0..200).map(|n| Client::new(hub.clone(), &format!("client{n}")).unwrap()).collect();
+    let mut clients: Vec<_> =
+        (0..200).map(|n| Client::new(hub.clone(), &format!("client{n}"), Grants::all()).unwrap()).collect();
     let mut woken = Vec::new();
     for client in &mut clients {
         client.subscribe("a", QoS::AtLeastOnce).unwrap();
@@ -276,16 +278,7 @@ fn whoever_is_left_out_of_a_flush_is_written_to_by_its_own() {
     world.subscribe(&peer, "a").unwrap();
     let mut dirty = Dirty::default();
     let properties = &Default::default();
-    let (payload, publisher) = (&b""[..], crate::hub::SubscriberId::SERVER);
-    let parts = crate::hub::Parts {
-        topic: "a",
-        payload,
-        qos: QoS::AtMostOnce,
-        retain: false,
-        raise: false,
-        properties,
-        publisher,
-    };
+    let parts = crate::hub::Parts { qos: QoS::AtMostOnce, ..parts("a", b"", properties) };
     let message = crate::hub::Message::new(&parts, world.now);
     world.hub.publish(crate::policy::PublishPermit::server(message), world.now, &mut dirty).unwrap();
     dirty.flush_except(&peer.session, &world.hub, world.now);
@@ -312,11 +305,7 @@ fn no_local_leaves_out_the_publisher_alone() {
         properties: Default::default(),
         payload: b"",
     };
-    let permit = world
-        .hub
-        .policy
-        .publish(&crate::policy::Identity::local(&peer.session.user), peer.session.id, &publish, world.now)
-        .unwrap();
+    let permit = world.permit(&peer, &publish);
     let mut dirty = Dirty::default();
     assert_eq!(world.hub.publish(permit, world.now, &mut dirty), Ok(true));
     dirty.flush(&world.hub, world.now);

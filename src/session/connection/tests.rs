@@ -6,14 +6,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
 use crate::{
+    config::{AbuseConfig, PresenceConfig, RateConfig, RoomsConfig},
     hub::{Hub, HubLimits, KeptLimits},
-    policy::{Policy, TopicLimits},
+    policy::{grants::Grants, rate::Throttles, strikes::Strikes},
+    room::Rooms,
     session::{
         QueueLimits, Stream,
         accept::{Incoming, accept},
         edge::{Edge, EdgeLimits},
-        testing::{packets, whole_packets},
+        testing::{packets, policy, whole_packets},
     },
+    wire::mqtt::{Packet, QoS, Version},
 };
 
 const QUEUE: usize = 40;
@@ -27,7 +30,6 @@ fn edge() -> Arc<Edge> {
         retained_bytes: 1000,
         write_timeout: Duration::from_secs(10),
     };
-    let policy = Policy::open(TopicLimits { levels: 16, bytes: 1000 });
     let frames = ws::Limits { frame: 1 << 16, message: u32::MAX };
     let edge_limits = EdgeLimits {
         connections: 10,
@@ -41,8 +43,12 @@ fn edge() -> Arc<Edge> {
         keep_alive_max: None,
         expiry_v311: 60,
         expiry_max: 60,
+        lost: Duration::from_secs(20),
     };
-    Arc::new(Edge::new(Arc::new(Hub::new(limits, policy, Arc::default())), edge_limits))
+    let rooms = Rooms::new(RoomsConfig::default(), &PresenceConfig::default());
+    let hub = Arc::new(Hub::new(limits, policy(), rooms, "node", Arc::default()));
+    let (throttles, strikes) = (Throttles::new(RateConfig::unlimited()), Strikes::new(AbuseConfig::default()));
+    Arc::new(Edge::new(hub, edge_limits, throttles, strikes))
 }
 
 /// The other end of a connection.
@@ -136,7 +142,7 @@ async fn flood_for_very_many(with_connect: bool) {
     let mut receiver = Client::connect(&edge, Version::V311, "receiver").await;
     receiver.subscribe("t", QoS::AtMostOnce).await;
     let inside = |filter: &str| {
-        let client = crate::client::Client::new(Arc::clone(&edge.hub), "inside").unwrap();
+        let client = crate::client::Client::new(Arc::clone(&edge.hub), "inside", Grants::all()).unwrap();
         client.subscribe(filter, QoS::AtMostOnce).unwrap();
         client
     };

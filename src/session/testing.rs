@@ -53,7 +53,8 @@ pub fn parts<'a>(topic: &'a str, payload: &'a [u8], properties: &'a PublishPrope
 
 /// One by which everybody may do everything.
 pub fn policy() -> Policy {
-    let row = |filter| TopicRow { name: filter.into(), filter: Pattern::parse(filter).unwrap(), ..TopicRow::open() };
+    let row =
+        |filter: &str| TopicRow { name: filter.into(), filter: Pattern::parse(filter).unwrap(), ..TopicRow::open() };
     policy_of(TopicRows(vec![row("#"), row("$x/#")])) // `#` does not match it
 }
 

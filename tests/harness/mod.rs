@@ -29,6 +29,7 @@ pub use packets::{Ack, ConnAck, Disconnect, Message, Received, SubAck};
 pub use socket::{Progress, Socket, Transport};
 pub use wigwag::{
     Config, Running, Server,
+    config::RateConfig,
     wire::{
         mqtt::{Packet, QoS, ReasonCode, RetainHandling, SubscribeOptions, Version},
         ws::Opcode,
@@ -60,13 +61,41 @@ pub struct Broker {
     runtime: tokio::runtime::Runtime,
 }
 
+/// A topic table without any rule.
+const ANYTHING_GOES: &str = r##"
+[[topic]]
+name = "all"
+filter = "#"
+publish = ["anyone"]
+subscribe = ["anyone"]
+retain = "allowed"
+size = 0
+rate = { messages = 0, bytes = 0 }
+
+[[topic]]
+name = "sys"
+filter = "$SYS/#"
+publish = ["broker"]
+subscribe = ["anyone"]
+"##;
+
 impl Broker {
     pub fn start() -> Self {
         Self::start_with(|_| {})
     }
 
-    /// Starts one whose configuration `change` has been over.
+    /// Starts one that lets everybody do everything, as fast as they like, and whose configuration `change` has been
+    /// over: for tests of MQTT itself.
     pub fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::shipped_with(|config| {
+            config.topics = Config::from_toml_str(ANYTHING_GOES).expect("valid").topics;
+            config.rate = RateConfig::unlimited();
+            change(config);
+        })
+    }
+
+    /// Starts one with the shipped topic table and rates, and whose configuration `change` has been over.
+    pub fn shipped_with(change: impl FnOnce(&mut Config)) -> Self {
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut config = Config::default();
         config.http.listen = vec![any_port];

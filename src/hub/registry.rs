@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     policy::{Identity, Refusal},
-    room::{Parting, Reason},
+    room::{Gone, Parting, Reason},
     session::{Attachment, Close, Link, Session, State},
     wire::mqtt::ReasonCode,
 };
@@ -254,7 +254,8 @@ impl Hub {
         }
         drop(state);
         let mut dirty = Dirty::default();
-        self.part(session, epoch, &rooms, end.parting(), of_room, now, &mut dirty);
+        let gone = Gone { session, epoch, rooms: &rooms, parting: end.parting(), will: of_room };
+        self.part(gone, now, &mut dirty);
         self.send_will_with(will, now, &mut dirty);
         dirty.flush(self, now);
         match displaced {
@@ -350,7 +351,8 @@ impl Hub {
         let of_room = will.take_if(|will| will.message.room().is_some());
         let mut dirty = Dirty::default();
         let rooms: Vec<Box<str>> = gone.subscriptions.iter().filter_map(|kept| kept.joins().map(Into::into)).collect();
-        self.part(session, session.epoch(), &rooms, Parting::Later(Reason::Lost), of_room, now, &mut dirty);
+        let (epoch, parting) = (session.epoch(), Parting::Later(Reason::Lost));
+        self.part(Gone { session, epoch, rooms: &rooms, parting, will: of_room }, now, &mut dirty);
         for kept in &gone.subscriptions {
             self.forget(session.id, &kept.filter);
         }

@@ -8,6 +8,7 @@ use std::{
 use super::{Dirty, Due, Hub};
 use crate::{
     policy::{Asker, Identity, Refusal},
+    room::{Gone, Parting, Reason},
     session::{Close, Kept, Session},
     wire::mqtt::{QoS, ReasonCode, topic},
 };
@@ -109,8 +110,8 @@ impl Hub {
         let rooms = state.joined();
         drop(state);
         let mut dirty = Dirty::default();
-        let parting = crate::room::Parting::Now(crate::room::Reason::Disconnected);
-        self.part(session, session.epoch(), &rooms, parting, None, now, &mut dirty);
+        let (epoch, parting) = (session.epoch(), Parting::Now(Reason::Disconnected));
+        self.part(Gone { session, epoch, rooms: &rooms, parting, will: None }, now, &mut dirty);
         dirty.flush(self, now);
         if connected {
             session.close(close);

@@ -97,7 +97,7 @@ impl Strikes {
     }
 
     /// Who is remembered.
-    pub fn len(&self) -> usize {
+    pub fn remembered(&self) -> usize {
         self.offenders.lock().len()
     }
 
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(all.check("alice", here, start), Ok(()));
         assert_eq!(all.check("mallory", here, start + Duration::from_secs(59)), Err(BANNED));
         assert_eq!(all.check("mallory", here, start + Duration::from_secs(60)), Ok(()));
-        assert_eq!(all.len(), 0, "served, and forgotten");
+        assert_eq!(all.remembered(), 0, "served, and forgotten");
     }
 
     #[test]
@@ -141,13 +141,13 @@ mod tests {
             assert!(!all.strike("clumsy", None, start + Duration::from_millis(110) * n), "{n}");
         }
         all.sweep(start + Duration::from_secs(11_000));
-        assert_eq!(all.len(), 0);
+        assert_eq!(all.remembered(), 0);
     }
 
     #[test]
     fn switched_off_it_counts_nothing() {
         let (all, start) = (strikes(0), Instant::now());
         assert!((0..10_000).all(|_| !all.strike("mallory", None, start)));
-        assert_eq!(all.len(), 0);
+        assert_eq!(all.remembered(), 0);
     }
 }

@@ -44,6 +44,17 @@ pub enum Parting {
     Later(Reason),
 }
 
+/// A connection that has ended, as far as rooms are concerned.
+pub struct Gone<'a> {
+    pub session: &'a Arc<Session>,
+    pub epoch: u32,
+    /// Those that it was in.
+    pub rooms: &'a [Box<str>],
+    pub parting: Parting,
+    /// One that belongs to a room.
+    pub will: Option<Box<Will>>,
+}
+
 const FULL: Refusal = Refusal { reason: ReasonCode::QUOTA_EXCEEDED, what: "the room is full" };
 const LOCKED: Refusal = Refusal { reason: ReasonCode::NOT_AUTHORIZED, what: "the room is locked" };
 const BANNED: Refusal = Refusal { reason: ReasonCode::NOT_AUTHORIZED, what: "you are kept out of this room" };
@@ -199,18 +210,10 @@ impl Hub {
         }
     }
 
-    /// The connection of that epoch has ended: its session's places are left or held. Places that a later connection
-    /// of the session has already are not touched.
-    pub(crate) fn part(
-        &self,
-        session: &Arc<Session>,
-        epoch: u32,
-        rooms: &[Box<str>],
-        parting: Parting,
-        mut will: Option<Box<Will>>,
-        now: Instant,
-        dirty: &mut Dirty,
-    ) {
+    /// A connection has ended: its session's places are left or held. Places that a later connection of the session has
+    /// already are not touched.
+    pub(crate) fn part(&self, gone: Gone<'_>, now: Instant, dirty: &mut Dirty) {
+        let Gone { session, epoch, rooms, parting, mut will } = gone;
         for name in rooms {
             let mut shard = self.rooms.lock(name);
             let own = SessionRef(Arc::downgrade(session));

@@ -180,12 +180,13 @@ impl Broker {
         }
     }
 
-    /// What `/metrics` says of `name`, which has its labels behind it; 0 where it says nothing.
-    #[track_caller]
+    /// What `/metrics` says of `name`, which has its labels behind it, or the first of them; 0 where it says nothing, and
+    /// the sum where it says more.
     pub fn metric(&self, name: &str) -> u64 {
         let text = self.running().metrics();
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.map_or(0, |value| value.parse().expect("a whole number"))
+        let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+        let named = lines.filter(|(labels, _)| labels.is_empty() || (name.contains('{') && labels.starts_with(',')));
+        named.map(|(_, value)| value.parse::<u64>().expect("a whole number")).sum()
     }
 
     /// Waits until a metric has come to `value`, and states that it has not gone beyond.

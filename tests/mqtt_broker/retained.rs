@@ -151,7 +151,7 @@ fn retained_messages_outlive_their_publisher() {
 fn retained_messages_are_bounded() {
     let broker = Broker::start_with(|config| {
         config.limits.retained_messages = 2;
-        config.limits.retained_bytes = 100;
+        config.limits.retained_bytes = 128; // of which each message's sender takes 14
     });
     let mut client = broker.connect(Client::v5("c"));
     let mut set = |topic: &str, payload: &[u8]| client.publish(Message::new(topic, payload).retain().qos(1));

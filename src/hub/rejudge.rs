@@ -8,7 +8,7 @@ use std::{
 use super::{Dirty, Due, Hub};
 use crate::{
     policy::{Asker, Identity, Refusal},
-    room::{Gone, Parting, Reason},
+    room::{Gone, Parting, Reason, Trouble},
     session::{Close, Kept, Session},
     wire::mqtt::{QoS, ReasonCode, topic},
 };
@@ -49,7 +49,8 @@ impl Hub {
         for kept in all {
             if let Err(refusal) = self.rejudge_one(session, &identity, &kept, now, dirty) {
                 self.unsubscribe(session, &kept.filter, now, dirty);
-                self.report(&session.user, &kept.filter, "subscribe", refusal.reason, refusal.what, dirty);
+                let Refusal { reason: code, what: reason } = refusal;
+                self.report_to(session, &Trouble { topic: &kept.filter, action: "subscribe", code, reason }, dirty);
                 ended = true;
             }
         }
@@ -196,7 +197,7 @@ impl Hub {
         let (Some(expiry), Some(topic)) = (expiry, self.policy.rules().errors_topic(&session.user)) else { return };
         if self.is_subscribed(&topic) {
             let notice = serde_json::json!({ "reason": "token expires", "exp": expiry.exp });
-            self.publish_own(&topic, notice.to_string().as_bytes(), QoS::AtMostOnce, false, dirty);
+            self.publish_to(session, &topic, notice.to_string().as_bytes(), QoS::AtMostOnce, dirty);
         }
     }
 }

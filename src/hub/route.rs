@@ -95,6 +95,12 @@ impl Hub {
         let _ = self.route(self.policy.server_message(topic, payload, qos, retain), now, dirty);
     }
 
+    /// Publishes a message of the server's own that is for one session alone, if that has subscribed to the topic.
+    pub(crate) fn publish_to(&self, session: &Session, topic: &str, payload: &[u8], qos: QoS, dirty: &mut Dirty) {
+        let permit = self.policy.server_message(topic, payload, qos, false);
+        let _ = self.route_to(permit, Some(session.id), Instant::now(), dirty); // nothing is retained
+    }
+
     /// Whether anybody would get a message on this topic.
     pub(crate) fn is_subscribed(&self, topic: &str) -> bool {
         let mut found = false;
@@ -129,6 +135,16 @@ impl Hub {
     }
 
     fn route(&self, permit: PublishPermit, now: Instant, dirty: &mut Dirty) -> Result<bool, Refusal> {
+        self.route_to(permit, None, now, dirty)
+    }
+
+    fn route_to(
+        &self,
+        permit: PublishPermit,
+        only: Option<SubscriberId>,
+        now: Instant,
+        dirty: &mut Dirty,
+    ) -> Result<bool, Refusal> {
         let message = Arc::new(permit.into_message());
         let closed = message.room().and_then(|room| self.rooms.closed(room));
         // One that is to be retained takes this lock in any case: it comes wholly before a wide subscription, which
@@ -143,7 +159,7 @@ impl Hub {
         if let Some(wide) = &wide {
             wide.matches(message.topic(), &mut |node| nodes.push(node));
         }
-        let routed = Routed { message: &message, closed: closed.as_deref(), now };
+        let routed = Routed { message: &message, closed: closed.as_deref(), only, now };
         Ok(self.deliver(&nodes, &routed, dirty))
     }
 
@@ -420,6 +436,8 @@ struct Routed<'m> {
     message: &'m Arc<Message>,
     /// Whom its room keeps out.
     closed: Option<&'m Closed>,
+    /// Nobody else gets it.
+    only: Option<SubscriberId>,
     now: Instant,
 }
 
@@ -427,7 +445,8 @@ impl Subscription {
     /// The delivery of a live message, unless this subscription leaves it out.
     fn wants(&self, id: SubscriberId, routed: &Routed<'_>) -> Option<Delivery> {
         let own = self.options.no_local && routed.message.publisher() == id; // [MQTT-3.8.3-3]
-        (!own && self.shows(routed)).then(|| self.delivery(routed.message))
+        let meant = routed.only.is_none_or(|only| only == id);
+        (meant && !own && self.shows(routed)).then(|| self.delivery(routed.message))
     }
 
     /// Whether this subscriber may see it: an observer's filter reaches what is not for observers, and one that spans

@@ -65,6 +65,13 @@ const IN_TOO_MANY: Refusal =
 const NO_ROOM: Refusal =
     Refusal { reason: ReasonCode::NOT_AUTHORIZED, what: "nobody is in this room, so nothing is retained in it" };
 
+const REPLACED: Trouble<'_> = Trouble {
+    topic: "",
+    action: "replaced",
+    code: ReasonCode::SESSION_TAKEN_OVER,
+    reason: "another connection of yours has this place now",
+};
+
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         match refused {
@@ -171,8 +178,7 @@ impl Hub {
                 announce(room, dirty);
                 if let Some(old) = from.0.upgrade() {
                     self.take_out_of_room(&old, name);
-                    let why = "replaced: another connection of yours has this place now";
-                    self.report(user, name, "member", ReasonCode::SESSION_TAKEN_OVER, why, dirty);
+                    self.report_to(&old, &Trouble { topic: name, ..REPLACED }, dirty);
                 }
             }
         }
@@ -421,29 +427,38 @@ impl Hub {
         dirty.flush(self, Instant::now());
     }
 
-    /// Tells a user what was refused, on its errors topic, if it listens there.
-    pub(crate) fn report(
-        &self,
-        user: &str,
-        topic: &str,
-        action: &'static str,
-        code: ReasonCode,
-        reason: &str,
-        dirty: &mut Dirty,
-    ) {
-        #[derive(Serialize)]
-        struct Line<'a> {
-            topic: &'a str,
-            action: &'a str,
-            code: u8,
-            reason: &'a str,
+    /// Tells a user what was refused, on its errors topic, with all connections that listen there.
+    pub(crate) fn report(&self, user: &str, trouble: &Trouble<'_>, dirty: &mut Dirty) {
+        if let Some(errors) = self.policy.rules().errors_topic(user).filter(|errors| self.is_subscribed(errors)) {
+            self.publish_own(&errors, &trouble.to_json(), QoS::AtMostOnce, false, dirty);
         }
-        let Some(errors) = self.policy.rules().errors_topic(user) else { return };
-        if self.is_subscribed(&errors) {
-            let line = Line { topic, action, code: code.0, reason };
-            let payload = serde_json::to_vec(&line).unwrap_or_default();
-            self.publish_own(&errors, &payload, QoS::AtMostOnce, false, dirty);
+    }
+
+    /// Tells one session what became of it, on its user's errors topic, if it listens there.
+    pub(crate) fn report_to(&self, session: &Session, trouble: &Trouble<'_>, dirty: &mut Dirty) {
+        let topic = self.policy.rules().errors_topic(&session.user);
+        if let Some(errors) = topic.filter(|errors| self.is_subscribed(errors)) {
+            self.publish_to(session, &errors, &trouble.to_json(), QoS::AtMostOnce, dirty);
         }
+    }
+}
+
+/// A line on an errors topic.
+#[derive(Debug, Clone, Copy)]
+pub struct Trouble<'a> {
+    /// The topic or filter that it is about, or the room.
+    pub topic: &'a str,
+    /// What was tried, or what happened: `publish`, `subscribe`, `replaced`, `kicked`, `locked`, `closed`.
+    pub action: &'a str,
+    pub code: ReasonCode,
+    pub reason: &'a str,
+}
+
+impl Trouble<'_> {
+    fn to_json(self) -> Vec<u8> {
+        let Self { topic, action, code, reason } = self;
+        let line = serde_json::json!({ "topic": topic, "action": action, "code": code.0, "reason": reason });
+        line.to_string().into_bytes()
     }
 }
 

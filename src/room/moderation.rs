@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Reason, registry::Shard};
+use super::{Reason, Trouble, registry::Shard};
 use crate::{
     hub::{Dirty, Hub},
     policy::{Refusal, base, valid_name},
@@ -190,7 +190,8 @@ impl Hub {
             if !self.take_out_of_room(&session, room) {
                 continue;
             }
-            self.report(&session.user, room, "kicked", ReasonCode::ADMINISTRATIVE_ACTION, why, dirty);
+            let code = ReasonCode::ADMINISTRATIVE_ACTION;
+            self.report_to(&session, &Trouble { topic: room, action: "kicked", code, reason: why }, dirty);
             if !session.lock().is_in_a_room() {
                 dirty.close_afterwards(&session, KICKED);
             }
@@ -207,7 +208,8 @@ impl Hub {
             {
                 continue;
             }
-            self.report(&session.user, room, "locked", ReasonCode::NOT_AUTHORIZED, "the room was locked", dirty);
+            let (code, reason) = (ReasonCode::NOT_AUTHORIZED, "the room was locked");
+            self.report_to(&session, &Trouble { topic: room, action: "locked", code, reason }, dirty);
         }
     }
 
@@ -221,7 +223,8 @@ impl Hub {
         }
         for session in self.sessions() {
             if self.take_out_of_room(&session, room) {
-                self.report(&session.user, room, "closed", ReasonCode::ADMINISTRATIVE_ACTION, why, dirty);
+                let code = ReasonCode::ADMINISTRATIVE_ACTION;
+                self.report_to(&session, &Trouble { topic: room, action: "closed", code, reason: why }, dirty);
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::{
     config::Rate,
     hub::Dirty,
     policy::{Asker, ClassTag, Decided, Identity, Refusal, rate::Throttle},
+    room::Trouble,
     wire::{
         mqtt::{
             Ack, Auth, Disconnect, Packet, Publish, QoS, ReasonCode, SubAck, Subscribe, SubscribeOptions, Unsubscribe,
@@ -207,7 +208,8 @@ impl Work<'_> {
     fn refused(&mut self, action: &'static str, topic: &str, refusal: Refusal) -> Result<(), Stop> {
         let hub = &self.edge.hub;
         hub.metrics.refused(action, refusal.reason);
-        hub.report(&self.session.user, topic, action, refusal.reason, refusal.what, &mut self.scratch.dirty);
+        let trouble = Trouble { topic, action, code: refusal.reason, reason: refusal.what };
+        hub.report(&self.session.user, &trouble, &mut self.scratch.dirty);
         let is_strike = refusal != TOO_FAST;
         let address = self.session.lock().link().and_then(|link| link.address);
         if is_strike && self.edge.strikes.strike(self.identity.base(), address, self.now) {

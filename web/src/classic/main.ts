@@ -76,6 +76,10 @@ function join(room: string): () => void {
   const signaling = joinRoom(brokerUrl, room, me, {
     onJoined: () => { pair.joined(); },
     onSignal: (signal) => void pair.receive(signal),
+    onReplaced: () => {
+      leave();
+      view.showEnd("replaced");
+    },
     onState: (state, reason) => {
       view.showSignaling(state);
       if (state !== "refused") return;

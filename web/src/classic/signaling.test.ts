@@ -14,9 +14,9 @@ class FakeClient extends EventEmitter {
   readonly done: unknown[][] = [];
   answerSubscribe: SubscribeCallback = () => undefined;
 
-  subscribe(topic: string, options: unknown, callback: SubscribeCallback): void {
+  subscribe(topic: string, options: unknown, callback?: SubscribeCallback): void {
     this.done.push(["subscribe", topic, options]);
-    this.answerSubscribe = callback;
+    if (callback) this.answerSubscribe = callback;
   }
   publish(topic: string, payload: string, options: { qos: number }): void {
     this.done.push(["publish", topic, JSON.parse(payload), options.qos]);
@@ -52,6 +52,7 @@ beforeEach(() => {
     onState: (state, reason) => said.push(reason === undefined ? state : `${state}: ${reason}`),
     onJoined: () => said.push("joined"),
     onSignal: (signal) => received.push(signal),
+    onReplaced: () => said.push("replaced"),
     onTraffic: ({ direction, type, bytes }) => said.push(`${direction} ${type} ${bytes}`),
     onProblem: (text) => said.push(text),
   });
@@ -71,10 +72,11 @@ describe("the room", () => {
     client.connect();
     client.emit("close");
     client.connect();
-    expect(client.done).toEqual([
+    const both = [
+      ["subscribe", "users/alice/errors", { qos: 0 }],
       ["subscribe", topic, { qos: 1, nl: true }],
-      ["subscribe", topic, { qos: 1, nl: true }],
-    ]);
+    ];
+    expect(client.done).toEqual([...both, ...both]);
     expect(said).toEqual(["connected", "joined", "reconnecting", "connected", "joined"]);
   });
 
@@ -89,6 +91,13 @@ describe("the room", () => {
     arrive(`{"username":"bob","session":"s2","hello":true}`);
     expect(received).toEqual([{ username: "bob", session: "s2", hello: true }]);
     expect(said).toEqual(["received hello 46"]);
+  });
+
+  it("hears from the broker that another connection has its place, and what was refused", () => {
+    const tell = (line: object) => client.emit("message", "users/alice/errors", new TextEncoder().encode(JSON.stringify(line)));
+    tell({ topic, action: "publish", code: 0x97, reason: "too fast" });
+    tell({ topic, action: "subscribe", code: 0x8e, reason: "replaced" });
+    expect(said).toEqual(["too fast", "replaced"]);
   });
 
   it("reports what is no signal, and goes on", () => {

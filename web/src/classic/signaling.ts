@@ -23,6 +23,8 @@ export interface RoomHandlers {
   /** The subscription stands: the first time, and again after every reconnect. */
   onJoined(): void;
   onSignal(signal: Signal): void;
+  /** Another connection of the same user has joined the room: it has our place now. */
+  onReplaced(): void;
   onTraffic(traffic: Traffic): void;
   onProblem(text: string): void;
 }
@@ -38,12 +40,16 @@ const SESSION_EXPIRY = 60;
 const WILL_DELAY = 8;
 const RECONNECT_PERIOD_MS = 1000;
 
+/** The code by which the broker says on our errors topic that another connection has our place. */
+const TAKEN_OVER = 0x8e;
+
 export function signalTopic(room: string): string {
   return `rooms/${room}/signal`;
 }
 
 export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHandlers): Room {
   const topic = signalTopic(room);
+  const errors = `users/${me.username}/errors`;
   const goodbye = encodeSignal({ ...me, bye: true });
 
   const client = mqtt.connect(brokerUrl, {
@@ -65,6 +71,8 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
   });
 
   client.on("connect", () => {
+    // What the broker has to tell us alone. In a packet of its own: we can do without it, should it be refused.
+    client.subscribe(errors, { qos: 0 });
     // `nl` is No Local: the broker does not send us what we published.
     client.subscribe(topic, { qos: 1, nl: true }, (error) => {
       if (error === null) {
@@ -80,7 +88,11 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
   client.on("close", () => { if (!client.disconnecting) on.onState("reconnecting"); });
   client.on("error", (error) => { on.onProblem(error.message); });
 
-  client.on("message", (_topic, payload) => {
+  client.on("message", (name, payload) => {
+    if (name === errors) {
+      hear(payload);
+      return;
+    }
     const signal = decodeSignal(payload);
     if (signal === undefined) {
       on.onProblem(`ignored a message of ${payload.length} bytes that is no signal`);
@@ -91,6 +103,12 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
     on.onTraffic({ direction: "received", type: signalType(signal), username: signal.username, bytes: payload.length });
     on.onSignal(signal);
   });
+
+  function hear(line: Uint8Array): void {
+    const { code, reason } = JSON.parse(new TextDecoder().decode(line)) as { code?: number; reason: string };
+    if (code === TAKEN_OVER) on.onReplaced();
+    else on.onProblem(reason);
+  }
 
   function publish(body: SignalBody, to?: string): void {
     const payload = encodeSignal({ ...me, ...(to === undefined ? {} : { to }), ...body });

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command, bench, check, publish, serve, subscribe, token, user};
+use cli::{Cli, Command, bench, check, explain, publish, serve, subscribe, token, user};
 
 fn main() -> ExitCode {
     allocator::give_back_soon();
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Token(args) => token::run(args),
         Command::User(args) => user::run(&args),
+        Command::Explain(args) => explain::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod check;
 mod client;
+pub mod explain;
 pub mod publish;
 pub mod serve;
 mod settings;
@@ -46,6 +47,8 @@ pub enum Command {
     Token(token::TokenArgs),
     /// Help with the file of users
     User(user::UserArgs),
+    /// Say whether somebody may publish or subscribe there, and which row of the topic table decides
+    Explain(explain::ExplainArgs),
 }
 
 /// Why a command did not do what it was asked for, in words for who typed it.

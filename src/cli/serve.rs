@@ -2,6 +2,8 @@
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,27 +18,61 @@ pub fn run(args: &SettingsArgs) -> Result<(), Failure> {
     let config = args.load()?.config;
     log_to_stderr(&config.log);
     raise_file_limit();
-    block_on(serve(config))
+    block_on(serve(config, args))
 }
 
 /// Serves until a signal says to stop, then lets connections drain.
-async fn serve(config: Config) -> Result<(), Failure> {
-    let (grace, path) = (config.server.shutdown_grace, config.http.path.clone());
+async fn serve(config: Config, args: &SettingsArgs) -> Result<(), Failure> {
+    let (grace, path, interval) = (config.server.shutdown_grace, config.http.path.clone(), config.server.reload);
     let mut signals = Signals::register().map_err(|error| Failure::Runtime(format!("signals: {error}")))?;
     let running = start(config).await?;
     announce(running.addresses(), &path);
     let reload = || {
+        apply(&running, args);
         if let Err(error) = running.reload() {
             tracing::error!(%error, "not reloaded; the server goes on as it was");
         }
     };
-    signals.stop_or(reload).await;
+    tokio::select! {
+        () = signals.stop_or(reload) => {}
+        () = watch(args.path(), interval, || apply(&running, args)) => {}
+    }
 
     tracing::info!(?grace, "shutting down; a second signal exits at once");
     tokio::select! {
         () = running.shutdown(grace) => Ok(()),
         // Not by returning: whatever is stuck would be waited for.
         () = signals.stop_or(|| ()) => std::process::exit(1),
+    }
+}
+
+/// Reads the configuration again and puts in force what can be. One that is broken changes nothing.
+fn apply(running: &Running, args: &SettingsArgs) {
+    match args.load() {
+        Ok(effective) => {
+            let waiting = running.apply(&effective.config);
+            tracing::info!("topic table, rates and bounds of abuse are those of the configuration now");
+            if !waiting.is_empty() {
+                tracing::warn!(sections = waiting.join(", "), "changed, and in effect only after a restart");
+            }
+        }
+        Err(error) => tracing::error!(%error, "the configuration was not read again; the one before stays in effect"),
+    }
+}
+
+/// Calls `changed` when the file has changed; never ends.
+async fn watch(path: Option<&Path>, interval: Option<Duration>, changed: impl Fn()) {
+    let (Some(path), Some(interval)) = (path, interval) else { return std::future::pending().await };
+    let state = || std::fs::metadata(path).and_then(|data| Ok((data.modified()?, data.len()))).ok();
+    let mut seen = state();
+    loop {
+        tokio::time::sleep(interval).await;
+        let now = state();
+        // One that is only half written will change once more.
+        if now != seen && now.is_some() {
+            changed();
+        }
+        seen = now;
     }
 }
 

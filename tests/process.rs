@@ -5,6 +5,7 @@ mod harness;
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -21,9 +22,13 @@ struct Process {
 
 impl Process {
     fn start(environment: &[(&str, &str)]) -> Self {
+        Self::start_in(Path::new(env!("CARGO_TARGET_TMPDIR")), environment)
+    }
+
+    fn start_in(directory: &Path, environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_wigwag"))
             .args(["serve", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"])
-            .current_dir(env!("CARGO_TARGET_TMPDIR"))
+            .current_dir(directory)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -87,6 +92,55 @@ fn a_process_that_was_stopped_closes_nobody_who_has_spoken() {
     }
     ping(&mut clients);
     silent.expect_disconnect(0x8D);
+}
+
+/// The topic table is that of the file, for who is connected too: as soon as that has changed, or at once on SIGHUP. One
+/// that is broken changes nothing.
+#[test]
+fn the_topic_table_follows_the_file() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("process-reload");
+    std::fs::create_dir_all(&directory).expect("writable");
+    let write = |reload: &str, rows: &[&str]| {
+        let row = |name: &&str| {
+            format!(
+                "[[topic]]\nname = \"{name}\"\nfilter = \"{name}/#\"\npublish = [\"anyone\"]\nsubscribe = [\"anyone\"]\n"
+            )
+        };
+        let errors = "[[topic]]\nname = \"errors\"\nfilter = \"users/{user}/errors\"\nsubscribe = [\"self\"]\n";
+        let other = "[[topic]]\nname = \"rest\"\nfilter = \"#\"\n";
+        let rows: String = rows.iter().map(row).collect();
+        let text = format!("[server]\nreload = {reload}\n{errors}{rows}{other}");
+        std::fs::write(directory.join("broker.toml"), text).expect("writable");
+    };
+    for (reload, sighup) in [("\"100ms\"", false), ("0", true)] {
+        write(reload, &["first", "second"]);
+        let process = Process::start_in(&directory, &[]);
+        let changed = || {
+            if sighup {
+                process.signal(Signal::HUP);
+            }
+        };
+        let mut client = process.connect(&Client::v5("alice").keep_alive(0));
+        assert_eq!((client.subscribe("first/a", 1), client.subscribe("second/a", 1)), (1, 1));
+        assert_eq!(client.subscribe("users/alice/errors", 0), 0);
+        assert_eq!(client.subscribe("third/a", 1), 0x87);
+        client.expect_message(); // of that refusal
+
+        write(reload, &["second", "third"]);
+        changed();
+        let told = client.expect_message();
+        assert!(told.text().contains("\"first/a\"") && told.text().contains("135"), "{}", told.text());
+        assert_eq!(client.publish(Message::new("first/a", "m").qos(1)), 0x87);
+        client.expect_message();
+        assert_eq!(client.subscribe("third/a", 1), 1);
+        assert_eq!(client.publish(Message::new("second/a", "m").qos(1)), 0);
+        assert_eq!(client.expect_message().topic, "second/a");
+
+        std::fs::write(directory.join("broker.toml"), "[[topic]]\nname = \"broken\"\n").expect("writable");
+        changed();
+        thread::sleep(Duration::from_millis(500)); // for something that is not to happen
+        assert_eq!(client.publish(Message::new("third/a", "m").qos(1)), 0);
+    }
 }
 
 /// A crowd that comes, has much waiting for it, and goes, as at the end of a conference: what it needed is the system's

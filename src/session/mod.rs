@@ -31,7 +31,7 @@ use parking_lot::{Mutex, MutexGuard};
 pub use cursor::Cursor;
 pub use link::{Close, Link, Terms};
 pub use outbound::{Delivery, Outbound, QueueLimits, Queued, SubscriptionIds};
-pub use state::{Attachment, Flushed, Kept, State};
+pub use state::{Attachment, Flushed, Kept, Over, Standing, State};
 pub use stream::{Io, ReadHalf, Stream, WriteHalf};
 
 use crate::hub::SubscriberId;

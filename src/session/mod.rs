@@ -29,7 +29,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 
 pub use cursor::Cursor;
-pub use link::{Close, Link, Terms};
+pub use link::{Close, Link, Look, Terms};
 pub use outbound::{Delivery, Outbound, QueueLimits, Queued, SubscriptionIds};
 pub use state::{Attachment, Flushed, Kept, Over, Standing, State};
 pub use stream::{Io, ReadHalf, Stream, WriteHalf};

@@ -68,7 +68,14 @@ impl Kept {
     pub fn new(permit: &SubscribePermit<'_>, id: Option<NonZeroU32>) -> Self {
         let room = permit.room().map_or((0, 0), |room| position(room, permit.asked()));
         let joins = permit.joins().is_some();
-        Self { filter: permit.asked().into(), options: permit.asked_options(), id, room, joins, standing: Standing::Live }
+        Self {
+            filter: permit.asked().into(),
+            options: permit.asked_options(),
+            id,
+            room,
+            joins,
+            standing: Standing::Live,
+        }
     }
 
     /// The one room that all of it is in.

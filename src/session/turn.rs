@@ -140,6 +140,11 @@ impl Handler for Turn<'_> {
     fn ping(&mut self, payload: &ws::ControlPayload) {
         self.work.with_link(|link| ws::pong_frame(&mut link.unsent, payload));
     }
+
+    fn pong(&mut self) {
+        let now = self.work.now;
+        self.work.with_link(|link| link.probe.iter_mut().for_each(|probe| probe.answer(now)));
+    }
 }
 
 impl Work<'_> {

@@ -14,9 +14,13 @@ use tokio::sync::Notify;
 
 use super::{
     Hub, TimerKey, Timers,
-    registry::{SILENT, STUCK},
+    registry::{LOST, SILENT, STUCK},
 };
-use crate::{room::Lapse, session::Session};
+use crate::{
+    room::Lapse,
+    session::{Look, Session},
+    wire::ws,
+};
 
 /// Deadlines are met within this much, so that many fall together and wake the process once.
 const SLACK: Duration = Duration::from_millis(50);
@@ -149,21 +153,35 @@ impl Hub {
         }
     }
 
-    /// Closes the connection if its client has been silent for too long, or looks again when that would be so.
+    /// Closes the connection if its client has been silent for too long, or looks again when that would be so. A peer
+    /// behind a proxy is asked in between whether it is there.
     pub fn watch_silence(&self, session: &Arc<Session>, epoch: u32, now: Instant) {
         let mut state = session.lock();
         if session.epoch() != epoch {
             return;
         }
         let Some(link) = state.link() else { return };
-        let Some(silence) = link.silence else { return };
-        let overdue = self.started + Duration::from_millis(session.heard()) + silence;
-        let judged = if overdue <= now { self.clock.judged_at(now) } else { overdue };
+        let heard = self.started + Duration::from_millis(session.heard());
+        let silent = link.silence.map(|silence| heard + silence);
+        let look = link.probe.as_mut().map(|probe| probe.look(heard, now));
+        let (lost, again) = match look {
+            Some(Look::Lost) => (true, Some(now)),
+            Some(Look::Again(at) | Look::Ask(at)) => (false, Some(at)),
+            None => (false, None),
+        };
+        let Some(next) = silent.into_iter().chain(again).min() else { return };
+        let overdue = lost || silent.is_some_and(|at| at <= now);
+        let judged = if overdue { self.clock.judged_at(now) } else { next };
         if judged <= now {
             link.silence_watch = None;
-            link.close(SILENT);
-        } else {
-            link.silence_watch = Some(self.clock.at(judged, Due::Silence(Arc::downgrade(session), epoch)));
+            link.close(if lost { LOST } else { SILENT });
+            return;
+        }
+        link.silence_watch = Some(self.clock.at(judged, Due::Silence(Arc::downgrade(session), epoch)));
+        if let Some(Look::Ask(_)) = look {
+            ws::ping_frame(&mut link.unsent, b"");
+            drop(state);
+            self.flush(session, None, now);
         }
     }
 

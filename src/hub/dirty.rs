@@ -105,6 +105,7 @@ impl Dirty {
             hub.overflow(&session);
         }
         for (session, close) in self.ending.drain(..) {
+            hub.flush(&session, None, now);
             session.close(close);
         }
     }

@@ -33,6 +33,7 @@ pub const TAKEN_OVER: Close =
 const QUEUE_FULL: Close =
     Close { reason: ReasonCode::QUOTA_EXCEEDED, what: "messages were not read as fast as they came" };
 pub const SILENT: Close = Close { reason: ReasonCode::KEEP_ALIVE_TIMEOUT, what: "nothing heard within keep alive" };
+pub const LOST: Close = Close { reason: ReasonCode::KEEP_ALIVE_TIMEOUT, what: "no answer to a ping" };
 pub const STUCK: Close =
     Close { reason: ReasonCode::UNSPECIFIED_ERROR, what: "the connection took no bytes for too long" };
 const CLOSING: Refusal = Refusal { reason: ReasonCode::SERVER_UNAVAILABLE, what: "the server is shutting down" };

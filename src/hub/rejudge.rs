@@ -8,9 +8,9 @@ use std::{
 use super::{Dirty, Due, Hub};
 use crate::{
     policy::{Asker, Identity, Refusal},
-    room::{Gone, Parting, Reason, Trouble},
-    session::{Close, Kept, Session},
-    wire::mqtt::{QoS, ReasonCode, topic},
+    room::{Gone, Parting, Reason},
+    session::{Close, Kept, Over, Session, Standing},
+    wire::mqtt::{ReasonCode, topic},
 };
 
 /// What ends a connection whose token has run out.
@@ -47,10 +47,12 @@ impl Hub {
         drop(state);
         let mut ended = false;
         for kept in all {
-            if let Err(refusal) = self.rejudge_one(session, &identity, &kept, now, dirty) {
+            if let Standing::Over(over) = kept.standing {
+                self.take_out(session, &kept.filter);
+                self.report_to(session, &kept.filter, over.action(), over.refusal(), dirty);
+            } else if let Err(refusal) = self.rejudge_one(session, &identity, &kept, now, dirty) {
                 self.unsubscribe(session, &kept.filter, now, dirty);
-                let Refusal { reason: code, what: reason } = refusal;
-                self.report_to(session, &Trouble { topic: &kept.filter, action: "subscribe", code, reason }, dirty);
+                self.report_to(session, &kept.filter, "subscribe", refusal, dirty);
                 ended = true;
             }
         }
@@ -76,10 +78,14 @@ impl Hub {
     ) -> Result<(), Refusal> {
         let asker = Asker { identity, client_id: &session.client_id, in_room: &|_| false };
         let permit = self.policy.subscribe(&asker, &kept.filter, kept.options)?;
-        if kept.asleep {
+        let joined = kept.joins();
+        if kept.standing == Standing::Asleep || permit.joins().is_some() && joined.is_none() {
             self.subscribe(session, &permit, identity, kept.id, now, dirty)?;
         } else {
             self.replace_subscription(session, &permit, kept.id);
+            if let Some(room) = joined.filter(|room| permit.joins() != Some(room)) {
+                self.unsubscribed(session, room, now, dirty); // it may listen on
+            }
         }
         Ok(())
     }
@@ -127,9 +133,40 @@ impl Hub {
     pub(crate) fn sleep(&self, session: &Arc<Session>, room: &str) {
         let filters = session.lock().filters_in(room);
         for filter in &filters {
-            self.put_to_sleep(session, filter);
+            self.put_to_sleep(session, filter, Standing::Asleep);
         }
         session.lock().outbound.drop_queued(|message| message.room() == Some(room));
+    }
+
+    /// Ends every subscription of a session inside a room, and tells it; where its client is away, when it is back.
+    /// Says whether there was any.
+    pub(crate) fn take_out_of_room(
+        &self,
+        session: &Arc<Session>,
+        room: &str,
+        over: Over,
+        why: Option<&str>,
+        dirty: &mut Dirty,
+    ) -> bool {
+        let state = session.lock();
+        let (filters, away) = (state.filters_in(room), !state.connected());
+        drop(state);
+        for filter in &filters {
+            if away {
+                self.put_to_sleep(session, filter, Standing::Over(over));
+            } else {
+                self.take_out(session, filter);
+            }
+        }
+        if away {
+            session.lock().outbound.drop_queued(|message| message.room() == Some(room));
+        } else if !filters.is_empty() {
+            let topic = self.policy.rules().signal_topic(room);
+            let refusal = over.refusal();
+            let why = why.unwrap_or(refusal.what);
+            self.report_why(session, topic.as_deref().unwrap_or(room), over.action(), refusal.reason, why, dirty);
+        }
+        !filters.is_empty()
     }
 
     /// Ends a subscription; `filter` as it was asked for. Says whether there was one. The last one that joins a room is
@@ -197,7 +234,31 @@ impl Hub {
         let (Some(expiry), Some(topic)) = (expiry, self.policy.rules().errors_topic(&session.user)) else { return };
         if self.is_subscribed(&topic) {
             let notice = serde_json::json!({ "reason": "token expires", "exp": expiry.exp });
-            self.publish_to(session, &topic, notice.to_string().as_bytes(), QoS::AtMostOnce, dirty);
+            self.send_own(session, &topic, notice.to_string().as_bytes(), dirty);
         }
+    }
+}
+
+impl Over {
+    /// What happened, on the errors topic.
+    const fn action(self) -> &'static str {
+        match self {
+            Self::Replaced => "replaced",
+            Self::Kicked => "kicked",
+            Self::Locked => "locked",
+            Self::Closed => "closed",
+        }
+    }
+
+    const fn refusal(self) -> Refusal {
+        let (reason, what) = match self {
+            Self::Replaced => {
+                (ReasonCode::SESSION_TAKEN_OVER, "replaced: another connection of yours has this place now")
+            }
+            Self::Kicked => (ReasonCode::ADMINISTRATIVE_ACTION, "removed from the room by a moderator"),
+            Self::Locked => (ReasonCode::NOT_AUTHORIZED, "the room was locked"),
+            Self::Closed => (ReasonCode::ADMINISTRATIVE_ACTION, "the room was closed"),
+        };
+        Refusal { reason, what }
     }
 }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     policy::{Meaning, PublishPermit, Refusal, SubscribePermit},
     room::{Closed, Moderation},
-    session::{Cursor, Delivery, Kept, Session, SubscriptionIds},
+    session::{Cursor, Delivery, Kept, Session, Standing, SubscriptionIds},
     wire::mqtt::{QoS, ReasonCode, RetainHandling, topic},
 };
 /// The filters that match one topic; more than a few are rare.
@@ -41,9 +41,9 @@ impl Hub {
         match message.room().map(Box::<str>::from) {
             Some(room) if message.retain() && !message.payload().is_empty() => self.while_open(&room, || {
                 self.bound_retained(&permit, &room)?;
-                self.route(permit, now, dirty)
+                self.route(permit, Bound::Limits, now, dirty)
             }),
-            _ => self.route(permit, now, dirty),
+            _ => self.route(permit, Bound::Limits, now, dirty),
         }
     }
 
@@ -59,15 +59,12 @@ impl Hub {
         let room = permit.message().room().map(Box::<str>::from).unwrap_or_default();
         match permit.meaning() {
             Meaning::Message => self.publish(permit, now, dirty),
-            Meaning::Presence => {
-                self.set_meta(session, &room, permit.message().payload(), dirty);
-                Ok(true)
-            }
+            Meaning::Presence => self.set_meta(session, &room, permit.message().payload(), dirty).map(|()| true),
             Meaning::Control => {
                 let order = Moderation::parse(permit.message().payload())?;
                 // It is told before it takes effect, so that whom it concerns learns of it.
                 let announce = |dirty: &mut Dirty| {
-                    let _ = self.route(permit, now, dirty); // nothing is retained here
+                    let _ = self.route(permit, Bound::Limits, now, dirty); // nothing is retained here
                 };
                 self.moderate(&room, &order, announce, now, dirty)?;
                 Ok(true)
@@ -90,15 +87,22 @@ impl Hub {
 
     /// Publishes a message of the server's own.
     pub(crate) fn publish_own(&self, topic: &str, payload: &[u8], qos: QoS, retain: bool, dirty: &mut Dirty) {
-        let now = Instant::now();
-        // With the retained store full it is not kept, and whoever writes it again tries again.
-        let _ = self.route(self.policy.server_message(topic, payload, qos, retain), now, dirty);
+        // Clients cannot keep a member out of the roster by retaining as much as they may; there are no more entries
+        // than places.
+        let permit = self.policy.server_message(topic, payload, qos, retain);
+        let _ = self.route(permit, Bound::Places, Instant::now(), dirty);
     }
 
-    /// Publishes a message of the server's own that is for one session alone, if that has subscribed to the topic.
-    pub(crate) fn publish_to(&self, session: &Session, topic: &str, payload: &[u8], qos: QoS, dirty: &mut Dirty) {
-        let permit = self.policy.server_message(topic, payload, qos, false);
-        let _ = self.route_to(permit, Some(session.id), Instant::now(), dirty); // nothing is retained
+    /// Sends a message of the server's own, QoS 0, to one session alone, if that has subscribed to just this topic.
+    pub(crate) fn send_own(&self, session: &Arc<Session>, topic: &str, payload: &[u8], dirty: &mut Dirty) {
+        let state = session.lock();
+        let kept = state.find(topic).ok().map(|at| &state.subscriptions[at]);
+        let Some(id) = kept.filter(|kept| kept.standing == Standing::Live).map(|kept| kept.id) else { return };
+        drop(state);
+        let qos = QoS::AtMostOnce;
+        let message = Arc::new(self.policy.server_message(topic, payload, qos, false).into_message());
+        let ids = id.map_or(SubscriptionIds::None, SubscriptionIds::One);
+        dirty.deliver(self, session, Delivery { message, qos, retain: false, ids }, Instant::now());
     }
 
     /// Whether anybody would get a message on this topic.
@@ -134,17 +138,7 @@ impl Hub {
         }
     }
 
-    fn route(&self, permit: PublishPermit, now: Instant, dirty: &mut Dirty) -> Result<bool, Refusal> {
-        self.route_to(permit, None, now, dirty)
-    }
-
-    fn route_to(
-        &self,
-        permit: PublishPermit,
-        only: Option<SubscriberId>,
-        now: Instant,
-        dirty: &mut Dirty,
-    ) -> Result<bool, Refusal> {
+    fn route(&self, permit: PublishPermit, bound: Bound, now: Instant, dirty: &mut Dirty) -> Result<bool, Refusal> {
         let message = Arc::new(permit.into_message());
         let closed = message.room().and_then(|room| self.rooms.closed(room));
         // One that is to be retained takes this lock in any case: it comes wholly before a wide subscription, which
@@ -152,14 +146,14 @@ impl Hub {
         let wide = (message.retain() || self.wide_len.load(Ordering::Acquire) > 0).then(|| self.wide.read());
         let mut shard = self.shard(two_levels(message.topic())).lock();
         if message.retain() {
-            self.retain(&mut shard, &message, now)?;
+            self.retain(&mut shard, &message, bound, now)?;
         }
         let mut nodes = Nodes::new();
         shard.index.matches(message.topic(), &mut |node| nodes.push(node));
         if let Some(wide) = &wide {
             wide.matches(message.topic(), &mut |node| nodes.push(node));
         }
-        let routed = Routed { message: &message, closed: closed.as_deref(), only, now };
+        let routed = Routed { message: &message, closed: closed.as_deref(), now };
         Ok(self.deliver(&nodes, &routed, dirty))
     }
 
@@ -220,7 +214,12 @@ impl Hub {
     ) {
         let subscription = self.subscription(session, permit, id);
         let (group, filter) = (permit.group(), permit.filter());
-        let still_there = || session.lock().find(permit.asked()).is_ok();
+        let still_there = || {
+            let mut state = session.lock();
+            let found = state.find(permit.asked()).ok();
+            let live = found.filter(|at| state.subscriptions[*at].standing == Standing::Live);
+            live.map(|at| state.subscriptions[at] = Kept::new(permit, id)).is_some()
+        };
         // What is replaced is dropped after the lock is released.
         let _replaced = if is_wide(filter) {
             let mut wide = self.wide.write();
@@ -249,9 +248,9 @@ impl Hub {
         self.take_out_of_index(id, asked, || true);
     }
 
-    /// Takes a filter out of the index; the session keeps it to have it judged when its client is back.
-    pub(super) fn put_to_sleep(&self, session: &Session, asked: &str) {
-        self.take_out_of_index(session.id, asked, || session.lock().put_to_sleep(asked));
+    /// Takes a filter out of the index; the session keeps it until its client is back.
+    pub(crate) fn put_to_sleep(&self, session: &Session, asked: &str, standing: Standing) {
+        self.take_out_of_index(session.id, asked, || session.lock().put_to_sleep(asked, standing));
     }
 
     /// Takes a filter out of the index if `held` says so, which is asked with that part of the index locked, so that
@@ -302,10 +301,8 @@ impl Hub {
         }
         let kept = Kept::new(permit, id);
         let existed = match state.find(permit.asked()) {
-            Ok(position) => {
-                state.subscriptions[position] = kept;
-                true
-            }
+            // One that slept is a new one, also to a client that wants retained messages with new ones only.
+            Ok(position) => std::mem::replace(&mut state.subscriptions[position], kept).standing == Standing::Live,
             Err(_) if state.subscriptions.len() >= self.limits.subscriptions => return Err(TOO_MANY_SUBSCRIPTIONS),
             Err(position) => {
                 state.subscriptions.insert(position, kept);
@@ -323,7 +320,7 @@ impl Hub {
 
     /// Stores, replaces or (with an empty payload) clears the retained message of a topic [MQTT-3.3.1-5],
     /// [MQTT-3.3.1-6].
-    fn retain(&self, shard: &mut Shard, message: &Arc<Message>, now: Instant) -> Result<(), Refusal> {
+    fn retain(&self, shard: &mut Shard, message: &Arc<Message>, bound: Bound, now: Instant) -> Result<(), Refusal> {
         let topic = message.topic();
         if message.payload().is_empty() {
             let cleared = shard.retained.clear(topic);
@@ -334,7 +331,8 @@ impl Hub {
         let replaces = shard.retained.get(topic).map_or(0, |old| cost(&old.message));
         let bytes = self.retained.bytes.load(Ordering::Relaxed) - replaces + cost_now;
         let messages = self.retained.messages.load(Ordering::Relaxed) + usize::from(replaces == 0);
-        if bytes > self.limits.retained_bytes || messages > self.limits.retained_messages {
+        let full = bytes > self.limits.retained_bytes || messages > self.limits.retained_messages;
+        if full && bound == Bound::Limits {
             return Err(RETAINED_FULL);
         }
         let expiry = message.expires().map(|at| self.clock.at(at.max(now), Due::Retained(topic.into())));
@@ -431,13 +429,18 @@ impl Hub {
     }
 }
 
+/// Whether the limits of what is retained apply: the server's own messages are bounded otherwise.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    Limits,
+    Places,
+}
+
 /// A message on its way to those who may have it.
 struct Routed<'m> {
     message: &'m Arc<Message>,
     /// Whom its room keeps out.
     closed: Option<&'m Closed>,
-    /// Nobody else gets it.
-    only: Option<SubscriberId>,
     now: Instant,
 }
 
@@ -445,8 +448,7 @@ impl Subscription {
     /// The delivery of a live message, unless this subscription leaves it out.
     fn wants(&self, id: SubscriberId, routed: &Routed<'_>) -> Option<Delivery> {
         let own = self.options.no_local && routed.message.publisher() == id; // [MQTT-3.8.3-3]
-        let meant = routed.only.is_none_or(|only| only == id);
-        (meant && !own && self.shows(routed)).then(|| self.delivery(routed.message))
+        (!own && self.shows(routed)).then(|| self.delivery(routed.message))
     }
 
     /// Whether this subscriber may see it: an observer's filter reaches what is not for observers, and one that spans

@@ -111,7 +111,8 @@ impl Policy {
     /// The topic is not for this asker, or not like this.
     pub fn decide<'t>(&self, asker: &Asker<'_>, publish: &mqtt::Publish<'t>) -> Result<Decided<'t>, Refusal> {
         self.check_topic(publish.topic)?;
-        let rules = self.rules.read();
+        // Not behind the lock: who asks whether somebody is in a room waits for that room, whose holder reads the rules.
+        let rules = self.rules();
         let size = publish.payload.len();
         let decision = asker.with_who(|who| rules.table.publish(who, publish.topic, publish.qos, publish.retain, size));
         let decision = decision?;

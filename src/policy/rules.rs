@@ -79,6 +79,12 @@ impl Rules {
         self.table.topic(self.control?, room, "")
     }
 
+    /// What joins a room, whoever it is.
+    pub fn signal_topic(&self, room: &str) -> Option<String> {
+        let (class, _) = self.table.rows().find(|(_, row)| row.joins && !row.filter.has_user())?;
+        self.table.topic(class, room, "")
+    }
+
     /// Where a user is told what was refused.
     pub fn errors_topic(&self, user: &str) -> Option<String> {
         self.table.topic(self.errors?, "", user)

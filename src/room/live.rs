@@ -16,7 +16,7 @@ use super::{
 use crate::{
     hub::{Dirty, Due, Hub, TimerKey, Will},
     policy::{Identity, Refusal, SubscribePermit},
-    session::Session,
+    session::{Over, Session},
     wire::mqtt::{QoS, ReasonCode},
 };
 
@@ -62,15 +62,10 @@ const TOO_MANY_ROOMS: Refusal =
     Refusal { reason: ReasonCode::QUOTA_EXCEEDED, what: "as many rooms as this server has" };
 const IN_TOO_MANY: Refusal =
     Refusal { reason: ReasonCode::QUOTA_EXCEEDED, what: "you are in as many rooms as you may" };
+const NO_PLACE: Refusal =
+    Refusal { reason: ReasonCode::NOT_AUTHORIZED, what: "you are not in this room: join it first" };
 const NO_ROOM: Refusal =
     Refusal { reason: ReasonCode::NOT_AUTHORIZED, what: "nobody is in this room, so nothing is retained in it" };
-
-const REPLACED: Trouble<'_> = Trouble {
-    topic: "",
-    action: "replaced",
-    code: ReasonCode::SESSION_TAKEN_OVER,
-    reason: "another connection of yours has this place now",
-};
 
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
@@ -148,6 +143,7 @@ impl Hub {
         let opens = room.is_empty();
         if opens {
             room.reopen(limit, now);
+            self.rooms.unwatch_bans(name).into_iter().for_each(|timer| self.clock_cancel(timer));
         }
         let (user, own) = (&*session.user, SessionRef(Arc::downgrade(session)));
         // It was admitted with the room locked, and still is.
@@ -177,8 +173,7 @@ impl Hub {
                 held.into_iter().for_each(|held| self.came_back(held));
                 announce(room, dirty);
                 if let Some(old) = from.0.upgrade() {
-                    self.take_out_of_room(&old, name);
-                    self.report_to(&old, &Trouble { topic: name, ..REPLACED }, dirty);
+                    self.take_out_of_room(&old, name, Over::Replaced, None, dirty);
                 }
             }
         }
@@ -213,6 +208,10 @@ impl Hub {
         }
         if shard.get(room).is_some_and(|found| found.has(&session.user, &SessionRef(Arc::downgrade(session)))) {
             self.leave(&mut shard, room, &session.user, Reason::Left, now, dirty);
+            // What it may still read of a room it may not where that is for members alone.
+            if shard.get(room).is_some_and(Room::locked) && !session.lock().observes() {
+                self.take_out_of_room(session, room, Over::Locked, None, dirty);
+            }
         }
     }
 
@@ -234,8 +233,9 @@ impl Hub {
                 }
                 Parting::Now(reason) | Parting::Later(reason) => {
                     self.leave(&mut shard, name, &session.user, reason, now, dirty);
-                    drop(shard);
+                    // With the room locked: its client, who may be back at this moment, joins anew after this.
                     self.sleep(session, name);
+                    drop(shard);
                     // Whoever was put out says nothing any more.
                     if matches!(reason, Reason::Left | Reason::Lost | Reason::Expired) {
                         self.send_will_with(own_will, now, dirty);
@@ -283,11 +283,11 @@ impl Hub {
         let held = shard.get(name).and_then(|room| room.member(user)?.held.as_ref());
         let Some(reason) = held.filter(|held| held.with.until <= now).map(|held| held.reason) else { return };
         let gone = self.leave(&mut shard, name, user, reason, now, &mut dirty);
+        if let Some(session) = gone.as_ref().and_then(|gone| gone.session.0.upgrade()) {
+            self.sleep(&session, name);
+        }
         drop(shard);
         if let Some(gone) = gone {
-            if let Some(session) = gone.session.0.upgrade() {
-                self.sleep(&session, name);
-            }
             self.send_will_with(gone.held.and_then(|held| held.with.will), now, &mut dirty);
         }
         dirty.flush(self, now);
@@ -336,11 +336,9 @@ impl Hub {
             self.tell("events/room/closed", Event { seconds, ..Event::in_room(self, name) }, dirty);
             room.set_locked(false);
             self.rooms.note_closed(name, Some(room));
-            match room.banned_until().filter(|until| *until > now) {
-                Some(until) => drop(self.clock_at(until, Due::Bans(name.into()))),
-                None => {
-                    self.forget_room(shard, name);
-                }
+            match room.banned_until().filter(|until| *until > now && self.rooms.may_watch_bans()) {
+                Some(until) => self.rooms.watch_bans(name, self.clock_at(until, Due::Bans(name.into()))),
+                None => self.forget_room(shard, name),
             }
         }
     }
@@ -352,14 +350,15 @@ impl Hub {
             Some(room) if room.is_over(now) => self.forget_room(&mut shard, name),
             Some(room) if room.is_empty() => {
                 let until = room.banned_until().unwrap_or(now);
-                self.clock_at(until, Due::Bans(name.into()));
+                self.rooms.watch_bans(name, self.clock_at(until, Due::Bans(name.into())));
             }
             _ => {}
         }
     }
 
-    fn forget_room(&self, shard: &mut Shard, name: &str) {
+    pub(super) fn forget_room(&self, shard: &mut Shard, name: &str) {
         shard.remove(name);
+        self.rooms.unwatch_bans(name).into_iter().for_each(|timer| self.clock_cancel(timer));
         self.rooms.note_closed(name, None);
         if shard.len() < shard.capacity() / 8 {
             shard.shrink_to_fit();
@@ -379,14 +378,23 @@ impl Hub {
     }
 
     /// What a member wants others to know of it; nothing clears it.
-    pub(crate) fn set_meta(&self, session: &Arc<Session>, name: &str, meta: &[u8], dirty: &mut Dirty) {
+    ///
+    /// # Errors
+    /// It is no member.
+    pub(crate) fn set_meta(
+        &self,
+        session: &Arc<Session>,
+        name: &str,
+        meta: &[u8],
+        dirty: &mut Dirty,
+    ) -> Result<(), Refusal> {
         let mut shard = self.rooms.lock(name);
-        let member = shard.get_mut(name).and_then(|room| room.member_mut(&session.user));
-        let Some(member) = member else { return };
+        let member = shard.get_mut(name).and_then(|room| room.member_mut(&session.user)).ok_or(NO_PLACE)?;
         member.meta = (!meta.is_empty()).then(|| meta.into());
         let instance = member.session.0.upgrade();
         let session = instance.as_ref().unwrap_or(session);
         self.write_presence(name, member, session, dirty);
+        Ok(())
     }
 
     fn write_presence(&self, room: &str, member: &Member<SessionRef, Keeping>, session: &Session, dirty: &mut Dirty) {
@@ -427,38 +435,63 @@ impl Hub {
         dirty.flush(self, Instant::now());
     }
 
-    /// Tells a user what was refused, on its errors topic, with all connections that listen there.
-    pub(crate) fn report(&self, user: &str, trouble: &Trouble<'_>, dirty: &mut Dirty) {
-        if let Some(errors) = self.policy.rules().errors_topic(user).filter(|errors| self.is_subscribed(errors)) {
-            self.publish_own(&errors, &trouble.to_json(), QoS::AtMostOnce, false, dirty);
+    /// Tells a user what was refused, on its errors topic, if it listens there.
+    pub(crate) fn report(
+        &self,
+        user: &str,
+        topic: &str,
+        action: &'static str,
+        code: ReasonCode,
+        reason: &str,
+        dirty: &mut Dirty,
+    ) {
+        let Some(errors) = self.policy.rules().errors_topic(user) else { return };
+        if self.is_subscribed(&errors) {
+            let payload = Line { topic, action, code: code.0, reason }.to_json();
+            self.publish_own(&errors, &payload, QoS::AtMostOnce, false, dirty);
         }
     }
 
-    /// Tells one session what became of it, on its user's errors topic, if it listens there.
-    pub(crate) fn report_to(&self, session: &Session, trouble: &Trouble<'_>, dirty: &mut Dirty) {
-        let topic = self.policy.rules().errors_topic(&session.user);
-        if let Some(errors) = topic.filter(|errors| self.is_subscribed(errors)) {
-            self.publish_to(session, &errors, &trouble.to_json(), QoS::AtMostOnce, dirty);
+    /// Tells one session on that topic what concerns it alone: another tab of its user is none the worse for it.
+    pub(crate) fn report_to(
+        &self,
+        session: &Arc<Session>,
+        topic: &str,
+        action: &'static str,
+        refusal: Refusal,
+        dirty: &mut Dirty,
+    ) {
+        self.report_why(session, topic, action, refusal.reason, refusal.what, dirty);
+    }
+
+    /// The same, in a moderator's words.
+    pub(crate) fn report_why(
+        &self,
+        session: &Arc<Session>,
+        topic: &str,
+        action: &'static str,
+        code: ReasonCode,
+        reason: &str,
+        dirty: &mut Dirty,
+    ) {
+        if let Some(errors) = self.policy.rules().errors_topic(&session.user) {
+            self.send_own(session, &errors, &Line { topic, action, code: code.0, reason }.to_json(), dirty);
         }
     }
 }
 
-/// A line on an errors topic.
-#[derive(Debug, Clone, Copy)]
-pub struct Trouble<'a> {
-    /// The topic or filter that it is about, or the room.
-    pub topic: &'a str,
-    /// What was tried, or what happened: `publish`, `subscribe`, `replaced`, `kicked`, `locked`, `closed`.
-    pub action: &'a str,
-    pub code: ReasonCode,
-    pub reason: &'a str,
+/// One line on an errors topic.
+#[derive(Serialize)]
+struct Line<'a> {
+    topic: &'a str,
+    action: &'a str,
+    code: u8,
+    reason: &'a str,
 }
 
-impl Trouble<'_> {
-    fn to_json(self) -> Vec<u8> {
-        let Self { topic, action, code, reason } = self;
-        let line = serde_json::json!({ "topic": topic, "action": action, "code": code.0, "reason": reason });
-        line.to_string().into_bytes()
+impl Line<'_> {
+    fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
     }
 }
 

@@ -1,17 +1,17 @@
 //! Kick, ban, unban, lock, unlock, close, limit: by a room's moderators over MQTT, by the operator over HTTP.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Reason, Trouble, registry::Shard};
+use super::{
+    Reason,
+    registry::{HubRoom, Shard},
+};
 use crate::{
     hub::{Dirty, Hub},
     policy::{Refusal, base, valid_name},
-    session::{Close, Session},
+    session::{Close, Over},
     wire::mqtt::{QoS, ReasonCode},
 };
 
@@ -140,8 +140,10 @@ impl Hub {
     ) -> Result<(), Problem> {
         order.check()?;
         let mut shard = self.rooms.lock(room);
-        let found = shard.get_mut(room).filter(|found| !found.is_empty()).ok_or(Problem::NoRoom)?;
-        let user = order.user.as_deref().unwrap_or_default();
+        // Those who are kept out may be let in again also where nobody is.
+        let is_there = |found: &&mut HubRoom| order.action == Action::Unban || !found.is_empty();
+        let found = shard.get_mut(room).filter(is_there).ok_or(Problem::NoRoom)?;
+        let user = base(order.user.as_deref().unwrap_or_default());
         match order.action {
             Action::Kick if found.devices_of(user).is_empty() => return Err(Problem::NoUser),
             Action::Kick | Action::Ban => {
@@ -156,11 +158,14 @@ impl Hub {
             Action::Unban => {
                 announce(dirty);
                 found.unban(user);
+                if found.is_over(now) {
+                    self.forget_room(&mut shard, room);
+                }
             }
             Action::Lock => {
                 announce(dirty);
                 found.set_locked(true);
-                self.shut_out(&shard, room, dirty);
+                self.shut_out(&shard, room, order, dirty);
             }
             Action::Unlock => {
                 announce(dirty);
@@ -181,63 +186,38 @@ impl Hub {
 
     /// Removes a user, with all devices, from a room.
     fn put_out(&self, shard: &mut Shard, room: &str, order: &Moderation, now: Instant, dirty: &mut Dirty) {
-        let user = order.user.as_deref().unwrap_or_default();
-        let why = order.reason.as_deref().unwrap_or(KICKED.what);
-        for device in shard.get(room).map(|found| found.devices_of(base(user))).unwrap_or_default() {
+        let user = base(order.user.as_deref().unwrap_or_default());
+        for device in shard.get(room).map(|found| found.devices_of(user)).unwrap_or_default() {
             self.leave(shard, room, &device, Reason::Kicked, now, dirty);
         }
-        for session in self.sessions().into_iter().filter(|session| base(&session.user) == base(user)) {
-            if !self.take_out_of_room(&session, room) {
-                continue;
-            }
-            let code = ReasonCode::ADMINISTRATIVE_ACTION;
-            self.report_to(&session, &Trouble { topic: room, action: "kicked", code, reason: why }, dirty);
-            if !session.lock().is_in_a_room() {
+        for session in self.sessions().into_iter().filter(|session| base(&session.user) == user) {
+            let taken_out = self.take_out_of_room(&session, room, Over::Kicked, order.reason.as_deref(), dirty);
+            if taken_out && !session.lock().is_in_a_room() {
                 dirty.close_afterwards(&session, KICKED);
             }
         }
     }
 
     /// Ends what those have of a locked room who are not in it.
-    fn shut_out(&self, shard: &Shard, room: &str, dirty: &mut Dirty) {
+    fn shut_out(&self, shard: &Shard, room: &str, order: &Moderation, dirty: &mut Dirty) {
         let Some(found) = shard.get(room) else { return };
         for session in self.sessions() {
-            if found.member(&session.user).is_some()
-                || session.lock().observes()
-                || !self.take_out_of_room(&session, room)
-            {
-                continue;
+            if found.member(&session.user).is_none() && !session.lock().observes() {
+                self.take_out_of_room(&session, room, Over::Locked, order.reason.as_deref(), dirty);
             }
-            let (code, reason) = (ReasonCode::NOT_AUTHORIZED, "the room was locked");
-            self.report_to(&session, &Trouble { topic: room, action: "locked", code, reason }, dirty);
         }
     }
 
     /// Ends the room for everybody.
     fn clear_out(&self, shard: &mut Shard, room: &str, order: &Moderation, now: Instant, dirty: &mut Dirty) {
-        let why = order.reason.as_deref().unwrap_or("the room was closed");
         let users: Vec<_> =
             shard.get(room).into_iter().flat_map(|found| found.members()).map(|member| member.user.clone()).collect();
         for user in users {
             self.leave(shard, room, &user, Reason::Closed, now, dirty);
         }
         for session in self.sessions() {
-            if self.take_out_of_room(&session, room) {
-                let code = ReasonCode::ADMINISTRATIVE_ACTION;
-                self.report_to(&session, &Trouble { topic: room, action: "closed", code, reason: why }, dirty);
-            }
+            self.take_out_of_room(&session, room, Over::Closed, order.reason.as_deref(), dirty);
         }
-    }
-
-    /// Ends every subscription of a session inside a room, and forgets what is queued for it from there. Says whether
-    /// there was any.
-    pub(super) fn take_out_of_room(&self, session: &Arc<Session>, room: &str) -> bool {
-        let filters = session.lock().filters_in(room);
-        for filter in &filters {
-            self.take_out(session, filter);
-        }
-        session.lock().outbound.drop_queued(|message| message.room() == Some(room));
-        !filters.is_empty()
     }
 
     /// An order of the operator's: told to the room in the operator's name.

@@ -304,3 +304,6 @@ impl<S, H> Member<S, H> {
         now.saturating_duration_since(self.joined)
     }
 }
+
+#[cfg(test)]
+mod tests;

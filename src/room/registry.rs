@@ -15,11 +15,14 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use super::{Closed, Room, live::Keeping};
 use crate::{
     config::{PresenceConfig, RoomsConfig},
+    hub::TimerKey,
     policy::base,
     session::Session,
 };
 
 const SHARDS: usize = 64;
+/// Rooms that are remembered for nothing but those they keep out.
+const ONLY_BANS: usize = 10_000;
 
 /// A session by identity, which does not keep it alive.
 #[derive(Debug, Clone)]
@@ -46,6 +49,9 @@ pub struct Rooms {
     /// Whom rooms keep out, for messages on their way to subscriptions that span rooms.
     closed: RwLock<HashMap<Box<str>, Arc<Closed>>>,
     closed_len: AtomicUsize,
+    /// Rooms that nobody is in and that keep somebody out, each with the deadline at which it is forgotten. Locked
+    /// after the room.
+    bans: Mutex<HashMap<Box<str>, TimerKey>>,
     /// Places by user, devices included.
     users: Mutex<HashMap<Box<str>, usize>>,
 }
@@ -72,6 +78,7 @@ impl Rooms {
             members: AtomicUsize::new(0),
             closed: RwLock::default(),
             closed_len: AtomicUsize::new(0),
+            bans: Mutex::default(),
             users: Mutex::default(),
         }
     }
@@ -114,6 +121,25 @@ impl Rooms {
             all.shrink_to_fit();
         }
         self.closed_len.store(all.len(), Ordering::Release);
+    }
+
+    /// Whether one more room may be remembered for its bans alone.
+    pub(super) fn may_watch_bans(&self) -> bool {
+        self.bans.lock().len() < ONLY_BANS
+    }
+
+    pub(super) fn watch_bans(&self, name: &str, timer: TimerKey) {
+        self.bans.lock().insert(name.into(), timer);
+    }
+
+    /// The deadline of a room that is not remembered for its bans alone any more.
+    pub(super) fn unwatch_bans(&self, name: &str) -> Option<TimerKey> {
+        let mut bans = self.bans.lock();
+        let timer = bans.remove(name);
+        if bans.len() < bans.capacity() / 8 {
+            bans.shrink_to_fit();
+        }
+        timer
     }
 
     /// Whom a room keeps out at the moment.

@@ -13,7 +13,7 @@ use super::{
     edge::{Edge, Slot},
     inbound::{Inbound, TOKEN_METHOD},
     inlet::{FrameEnd, Handler, Inlet, InletLimits, NORMAL_CLOSE, Read, ReadError, Stop},
-    link::fits,
+    link::{Probe, fits},
 };
 use crate::{
     hub::{self, Connected},
@@ -322,6 +322,7 @@ impl Opening<'_> {
         let keep_alive = self.keep_alive(connect);
         let mut link = Link::new(terms, self.websocket, write, Waker::noop().clone());
         link.address = self.slot.address();
+        link.probe = (self.slot.is_distant() && self.websocket).then(|| Box::new(Probe::new(limits.lost)));
         link.silence = (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500));
         let greeting = |present| {
             let mut connack = Vec::new();
@@ -359,8 +360,12 @@ impl Opening<'_> {
     }
 
     /// Seconds; 0 = none. A 5.0 client is told if it is not what it asked for [MQTT-3.1.2-21], a 3.1.1 client cannot be.
+    /// Where neither the system nor a WebSocket ping can tell whether it is there, its own pings have to.
     fn keep_alive(&self, connect: &mqtt::Connect<'_>) -> u16 {
-        match self.edge.limits.keep_alive_max {
+        let limits = &self.edge.limits;
+        let by_pings = (self.slot.is_distant() && !self.websocket)
+            .then(|| u16::try_from(limits.lost.as_secs() * 2 / 3).unwrap_or(u16::MAX)); // one and a half times that
+        match limits.keep_alive_max.into_iter().chain(by_pings).min() {
             Some(max) if connect.version == Version::V5 && (connect.keep_alive == 0 || connect.keep_alive > max) => max,
             _ => connect.keep_alive,
         }

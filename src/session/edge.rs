@@ -93,7 +93,7 @@ impl Edge {
             return None;
         }
         // The slot gives back what was counted, whatever comes of it.
-        let slot = Slot { edge: Arc::clone(self), remote, connected: false };
+        let slot = Slot { edge: Arc::clone(self), remote, connected: false, distant: false };
         let sockets = slot.address().map_or(0, |address| {
             let mut addresses = self.addresses.lock();
             let count = addresses.entry(address).or_default();
@@ -163,6 +163,7 @@ pub struct Slot {
     edge: Arc<Edge>,
     remote: SocketAddr,
     connected: bool,
+    distant: bool,
 }
 
 impl Slot {
@@ -187,7 +188,19 @@ impl Slot {
     pub fn on_behalf_of(self, remote: SocketAddr) -> Option<Slot> {
         let edge = Arc::clone(&self.edge);
         drop(self);
-        edge.slot(remote)
+        let mut slot = edge.slot(remote)?;
+        slot.set_distant();
+        Some(slot)
+    }
+
+    /// Says that somebody stands between who answers for the peer: the system cannot tell whether that is there.
+    pub fn set_distant(&mut self) {
+        self.distant = true;
+    }
+
+    /// Whether the peer itself has to be heard for its link to count as alive.
+    pub(super) fn is_distant(&self) -> bool {
+        self.distant
     }
 
     /// From a socket to a connection, if there is room.

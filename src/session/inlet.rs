@@ -115,6 +115,8 @@ pub trait Handler {
     fn malformed(&mut self, _bytes: &[u8]) {}
     /// A WebSocket ping has come.
     fn ping(&mut self, payload: &ws::ControlPayload);
+    /// A WebSocket pong has come.
+    fn pong(&mut self) {}
 }
 
 impl Inlet {
@@ -255,7 +257,7 @@ impl Frames {
             match progress.event {
                 None => break,
                 Some(Event::Ping(payload)) => handler.ping(&payload),
-                Some(Event::Pong) => {}
+                Some(Event::Pong) => handler.pong(),
                 // The answer repeats the code; a close without one is answered by a plain goodbye (5.5.1).
                 Some(Event::Close(code)) => {
                     self.end = Some(FrameEnd { code: code.unwrap_or(NORMAL_CLOSE), what: "" });

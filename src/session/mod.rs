@@ -29,9 +29,9 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 
 pub use cursor::Cursor;
-pub use link::{Close, Link, Terms};
+pub use link::{Close, Link, Look, Terms};
 pub use outbound::{Delivery, Outbound, QueueLimits, Queued, SubscriptionIds};
-pub use state::{Attachment, Flushed, Kept, State};
+pub use state::{Attachment, Flushed, Kept, Over, Standing, State};
 pub use stream::{Io, ReadHalf, Stream, WriteHalf};
 
 use crate::hub::SubscriberId;

@@ -39,16 +39,43 @@ pub struct Kept {
     room: (u16, u16),
     /// It is by this that the session is a member of the room.
     joins: bool,
+    pub standing: Standing,
+}
+
+/// Whether a subscription brings anything at present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is in the index.
+    Live,
     /// The stay in the room ended while nobody was connected: it is not in the index, and judged like a new one when
     /// the client is back.
-    pub asleep: bool,
+    Asleep,
+    /// It was ended while nobody was connected: its client is told when it is back.
+    Over(Over),
+}
+
+/// How what a session has of a room ends against its will.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// Another session of that user has the place.
+    Replaced,
+    Kicked,
+    Locked,
+    Closed,
 }
 
 impl Kept {
     pub fn new(permit: &SubscribePermit<'_>, id: Option<NonZeroU32>) -> Self {
         let room = permit.room().map_or((0, 0), |room| position(room, permit.asked()));
         let joins = permit.joins().is_some();
-        Self { filter: permit.asked().into(), options: permit.asked_options(), id, room, joins, asleep: false }
+        Self {
+            filter: permit.asked().into(),
+            options: permit.asked_options(),
+            id,
+            room,
+            joins,
+            standing: Standing::Live,
+        }
     }
 
     /// The one room that all of it is in.
@@ -59,7 +86,7 @@ impl Kept {
 
     /// The room that it makes the session a member of.
     pub fn joins(&self) -> Option<&str> {
-        self.room().filter(|_| self.joins && !self.asleep)
+        self.room().filter(|_| self.joins && self.standing == Standing::Live)
     }
 }
 
@@ -152,11 +179,16 @@ impl State {
         self.identity.as_ref().is_some_and(|identity| identity.grants.observe())
     }
 
-    /// Marks a subscription as one that is not in the index. Says whether it was.
-    pub fn put_to_sleep(&mut self, filter: &str) -> bool {
+    /// Marks a subscription as one that is not in the index. Says whether it was. What has ended stays so.
+    pub fn put_to_sleep(&mut self, filter: &str, standing: Standing) -> bool {
         let Ok(position) = self.find(filter) else { return false };
         self.outbound.forget(filter);
-        !std::mem::replace(&mut self.subscriptions[position].asleep, true)
+        let kept = &mut self.subscriptions[position].standing;
+        let was = *kept;
+        if !matches!(was, Standing::Over(_)) {
+            *kept = standing;
+        }
+        was == Standing::Live
     }
 
     /// The filters of its subscriptions inside a room.

@@ -17,7 +17,6 @@ use crate::{
     config::Rate,
     hub::Dirty,
     policy::{Asker, ClassTag, Decided, Identity, Refusal, rate::Throttle},
-    room::Trouble,
     wire::{
         mqtt::{
             Ack, Auth, Disconnect, Packet, Publish, QoS, ReasonCode, SubAck, Subscribe, SubscribeOptions, Unsubscribe,
@@ -141,6 +140,11 @@ impl Handler for Turn<'_> {
     fn ping(&mut self, payload: &ws::ControlPayload) {
         self.work.with_link(|link| ws::pong_frame(&mut link.unsent, payload));
     }
+
+    fn pong(&mut self) {
+        let now = self.work.now;
+        self.work.with_link(|link| link.probe.iter_mut().for_each(|probe| probe.answer(now)));
+    }
 }
 
 impl Work<'_> {
@@ -208,8 +212,7 @@ impl Work<'_> {
     fn refused(&mut self, action: &'static str, topic: &str, refusal: Refusal) -> Result<(), Stop> {
         let hub = &self.edge.hub;
         hub.metrics.refused(action, refusal.reason);
-        let trouble = Trouble { topic, action, code: refusal.reason, reason: refusal.what };
-        hub.report(&self.session.user, &trouble, &mut self.scratch.dirty);
+        hub.report(&self.session.user, topic, action, refusal.reason, refusal.what, &mut self.scratch.dirty);
         let is_strike = refusal != TOO_FAST;
         let address = self.session.lock().link().and_then(|link| link.address);
         if is_strike && self.edge.strikes.strike(self.identity.base(), address, self.now) {

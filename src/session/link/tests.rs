@@ -166,3 +166,50 @@ fn the_first_reason_to_close_stands_and_wakes_the_task_once() {
     link.close(Close { reason: ReasonCode::SERVER_SHUTTING_DOWN, what: "later" });
     assert_eq!((link.close, woken.times()), (Some(CLOSE), 1));
 }
+
+/// What a probe comes to that has 20 seconds, in tenths of a second: when pongs and packets come, what is done when.
+fn looks(answers: &[u64], heard: &[u64], seconds: u64) -> Vec<(u64, &'static str)> {
+    let start = Instant::now();
+    let at = |tenths: u64| start + Duration::from_millis(100 * tenths);
+    let mut probe = Probe::new(Duration::from_secs(20));
+    let (mut next, mut said) = (start, Vec::new());
+    for tenth in 0..=10 * seconds {
+        if answers.contains(&tenth) {
+            probe.answer(at(tenth));
+        }
+        if next > at(tenth) {
+            continue;
+        }
+        let last = heard.iter().copied().filter(|heard| *heard <= tenth).max().unwrap_or(0);
+        next = match probe.look(at(last), at(tenth)) {
+            Look::Again(next) => next,
+            Look::Ask(next) => {
+                said.push((tenth, "ask"));
+                next
+            }
+            Look::Lost => {
+                said.push((tenth, "lost"));
+                break;
+            }
+        };
+    }
+    said
+}
+
+#[test]
+fn a_silent_peer_is_asked_after_half_its_time_and_lost_before_all_of_it() {
+    assert_eq!(looks(&[], &[], 60), [(100, "ask"), (180, "lost")]);
+    assert_eq!(looks(&[101], &[], 30), [(100, "ask"), (201, "ask"), (281, "lost")]);
+    assert_eq!(looks(&[], &[50, 99, 150], 32), [(250, "ask")], "who is heard is not asked");
+    assert_eq!(looks(&[], &[105], 40), [(100, "ask"), (205, "ask"), (285, "lost")], "a packet is an answer too");
+}
+
+#[test]
+fn a_peer_that_is_looked_at_late_is_asked_before_it_counts_as_lost() {
+    let start = Instant::now();
+    let mut probe = Probe::new(Duration::from_secs(20));
+    let late = start + Duration::from_secs(300);
+    assert_eq!(probe.look(start, late), Look::Ask(late + Duration::from_secs(8)));
+    assert_eq!(probe.look(start, late + Duration::from_secs(7)), Look::Again(late + Duration::from_secs(8)));
+    assert_eq!(probe.look(start, late + Duration::from_secs(8)), Look::Lost);
+}

@@ -204,7 +204,11 @@ impl Hub {
     ) {
         let subscription = self.subscription(session, permit, id);
         let (group, filter) = (permit.group(), permit.filter());
-        let still_there = || session.lock().find(permit.asked()).is_ok();
+        let still_there = || {
+            let mut state = session.lock();
+            let kept = state.find(permit.asked()).ok().map(|at| &mut state.subscriptions[at]);
+            kept.filter(|kept| !kept.asleep).map(|kept| *kept = Kept::new(permit, id)).is_some()
+        };
         // What is replaced is dropped after the lock is released.
         let _replaced = if is_wide(filter) {
             let mut wide = self.wide.write();

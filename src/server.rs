@@ -6,7 +6,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::watch;
@@ -20,7 +20,7 @@ use crate::{
     metrics::{Gauges, Metrics},
     policy::{
         Policy, TopicLimits,
-        auth::{AuthError, Authenticator},
+        auth::{AuthError, Authenticator, Full, Revocation},
         grants::{GrantClaims, Grants},
         rate::Throttles,
         strikes::Strikes,
@@ -295,6 +295,15 @@ impl Running {
         let certificate = self.shared.tls.as_ref().map_or(Ok(()), tls::Certificate::reload);
         self.shared.hub.policy.auth.reload().map_err(ReloadError::Auth)?;
         certificate.map_err(ReloadError::Tls)
+    }
+
+    /// Ends what was let in as this user, or with this token, within a second, and lets it in no more until the process
+    /// ends; a user comes back with a newer token.
+    ///
+    /// # Errors
+    /// So many are revoked already that no more can be.
+    pub fn revoke(&self, what: Revocation) -> Result<(), Full> {
+        self.shared.hub.policy.auth.revocations().revoke(what, SystemTime::now())
     }
 
     /// Puts the topic table, the rates and the bounds of refusals of `config` in force, for everybody who is connected

@@ -17,7 +17,7 @@ pub struct Message {
     properties_len: u32,
     qos: QoS,
     retain: bool,
-    raise: bool,
+    raised: Option<QoS>,
     publisher: SubscriberId,
     expires: Option<Instant>,
     /// When whoever has not been sent it has no use for it any more; no client is told.
@@ -33,8 +33,8 @@ pub struct Parts<'a> {
     pub payload: &'a [u8],
     pub qos: QoS,
     pub retain: bool,
-    /// Deliver at the subscription's QoS even where it was published lower.
-    pub raise: bool,
+    /// Deliver at the subscription's QoS up to this, even where it was published lower.
+    pub raised: Option<QoS>,
     pub properties: &'a PublishProperties<'a>,
     pub publisher: SubscriberId,
     /// Who said it, for receivers that know user properties.
@@ -60,7 +60,7 @@ impl Message {
             properties_len,
             qos: parts.qos,
             retain: parts.retain,
-            raise: parts.raise,
+            raised: parts.raised,
             publisher: parts.publisher,
             expires: parts.properties.message_expiry.map(|seconds| now + Duration::from_secs(seconds.into())),
             stale: parts.life.map(|life| now + life),
@@ -110,7 +110,7 @@ impl Message {
 
     /// The QoS of one delivery: the lower of the two [MQTT-3.8.4-8], except in classes that raise.
     pub fn qos_for(&self, granted: QoS) -> QoS {
-        if self.raise { granted } else { self.qos.min(granted) }
+        self.raised.unwrap_or(self.qos).min(granted)
     }
 
     pub fn retain(&self) -> bool {

@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Dirty, Due, Hub};
+use super::{Dirty, Due, Hub, Message};
 use crate::{
-    policy::{Asker, Identity, Refusal},
+    policy::{Asker, Expiry, Identity, Refusal, Visible, split_share},
     room::{Gone, Parting, Reason},
-    session::{Close, Kept, Over, Session, Standing},
+    session::{Close, Kept, Over, Session, Standing, State},
     wire::mqtt::{ReasonCode, topic},
 };
 
@@ -19,7 +19,7 @@ pub const TOKEN_OVER: Close = Close { reason: ReasonCode::NOT_AUTHORIZED, what: 
 pub const REVOKED: Close = Close { reason: ReasonCode::ADMINISTRATIVE_ACTION, what: "this login was revoked" };
 pub const DISCONNECTED: Close =
     Close { reason: ReasonCode::ADMINISTRATIVE_ACTION, what: "disconnected by the operator" };
-/// How long before its end a token's user is told.
+/// How long before its `exp` a token's user is told.
 const NOTICE: Duration = Duration::from_secs(60);
 
 impl Hub {
@@ -45,29 +45,36 @@ impl Hub {
         let Some(identity) = state.identity.clone().filter(|_| session.epoch() == epoch) else { return };
         let all = state.subscriptions.clone();
         drop(state);
-        let mut ended = false;
-        for kept in all {
+        let (mut ended, mut partial) = (false, Vec::new());
+        for kept in &all {
             if let Standing::Over(over) = kept.standing {
                 self.take_out(session, &kept.filter);
                 self.report_to(session, &kept.filter, over.action(), over.refusal(), dirty);
-            } else if let Err(refusal) = self.rejudge_one(session, &identity, &kept, now, dirty) {
-                self.unsubscribe(session, &kept.filter, now, dirty);
-                self.report_to(session, &kept.filter, "subscribe", refusal, dirty);
-                ended = true;
+                continue;
+            }
+            match self.rejudge_one(session, &identity, kept, now, dirty) {
+                Ok(None) => {}
+                Ok(Some(visible)) => partial.push((&kept.filter, visible)),
+                Err(refusal) => {
+                    self.unsubscribe(session, &kept.filter, now, dirty);
+                    self.report_to(session, &kept.filter, "subscribe", refusal, dirty);
+                    ended = true;
+                }
             }
         }
-        if ended {
+        if ended || !partial.is_empty() {
             let mut state = session.lock();
-            let filters: Vec<_> = state.subscriptions.iter().map(|kept| kept.filter.clone()).collect();
-            let wanted = |name: &str| {
-                let inside =
-                    filters.iter().map(|asked| topic::split_share(asked).map_or(&**asked, |(_, filter)| filter));
-                inside.into_iter().any(|filter| topic::matches(filter, name))
+            let State { subscriptions, outbound, .. } = &mut *state;
+            let shows = |asked: &str, message: &Message| {
+                let visible = partial.iter().find(|(filter, _)| ***filter == *asked).map(|(_, visible)| visible);
+                topic::matches(split_share(asked).1, message.topic())
+                    && visible.is_none_or(|visible| visible.shows(message))
             };
-            state.outbound.drop_queued(|message| !wanted(message.topic()));
+            outbound.drop_queued(|message| !subscriptions.iter().any(|kept| shows(&kept.filter, message)));
         }
     }
 
+    /// Says what of it the subscription shows, if that is not everything.
     fn rejudge_one(
         &self,
         session: &Arc<Session>,
@@ -75,7 +82,7 @@ impl Hub {
         kept: &Kept,
         now: Instant,
         dirty: &mut Dirty,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Arc<Visible>>, Refusal> {
         let asker = Asker { identity, client_id: &session.client_id, in_room: &|_| false };
         let permit = self.policy.subscribe(&asker, &kept.filter, kept.options)?;
         let joined = kept.joins();
@@ -87,7 +94,7 @@ impl Hub {
                 self.unsubscribed(session, room, now, dirty); // it may listen on
             }
         }
-        Ok(())
+        Ok(permit.visible().cloned())
     }
 
     /// Judges everybody: the rules have changed.
@@ -190,13 +197,14 @@ impl Hub {
             return;
         }
         let Some(ends) = state.token_ends else { return };
+        let notice = notice(&state);
         let Some(link) = state.link() else { return };
         link.token_watch = None;
         let due = || Due::Token(Arc::downgrade(session), epoch);
         if ends <= now {
             link.close(TOKEN_OVER);
-        } else if ends - now > NOTICE {
-            link.token_watch = Some(self.clock.at(ends - NOTICE, due()));
+        } else if ends - now > notice {
+            link.token_watch = Some(self.clock.at(ends - notice, due()));
         } else {
             link.token_watch = Some(self.clock.at(ends, due()));
             drop(state);
@@ -213,6 +221,9 @@ impl Hub {
             return;
         }
         state.identity = Some(Arc::clone(identity));
+        if let Some(will) = &mut state.will {
+            will.identity = Arc::clone(identity); // by whose rights it is judged when it is sent
+        }
         let left = identity.expiry.map(|expiry| expiry.at.duration_since(SystemTime::now()).unwrap_or_default());
         state.token_ends = left.map(|left| now + left);
         if let Some(key) = state.link().and_then(|link| link.token_watch.take()) {
@@ -224,7 +235,10 @@ impl Hub {
 
     /// Somebody begins to listen on its errors topic: if its token has not long to go, it is told at once.
     pub(crate) fn errors_heard(&self, session: &Arc<Session>, now: Instant, dirty: &mut Dirty) {
-        if session.lock().token_ends.is_some_and(|ends| ends.saturating_duration_since(now) <= NOTICE) {
+        let state = session.lock();
+        let soon = state.token_ends.is_some_and(|ends| ends.saturating_duration_since(now) <= notice(&state));
+        drop(state);
+        if soon {
             self.notify_token(session, dirty);
         }
     }
@@ -261,4 +275,13 @@ impl Over {
         };
         Refusal { reason, what }
     }
+}
+
+/// How long before a connection is ended its user is told: the leeway is in between.
+fn notice(state: &State) -> Duration {
+    let expiry = state.identity.as_ref().and_then(|identity| identity.expiry);
+    let leeway = expiry.and_then(|Expiry { exp, at }| {
+        at.duration_since(SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(exp))?).ok()
+    });
+    NOTICE + leeway.unwrap_or_default()
 }

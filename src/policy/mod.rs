@@ -21,7 +21,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 
 use auth::Authenticator;
 pub use identity::{Credentials, Expiry, Identity, base, valid_name};
@@ -32,7 +32,7 @@ use table::{PublishDecision, Who};
 use crate::{
     config::{Rate, RetainRule, TopicRows},
     hub::{Message, Parts, SubscriberId, Will},
-    wire::mqtt::{self, ReasonCode, SubscribeOptions, topic},
+    wire::mqtt::{self, QoS, ReasonCode, SubscribeOptions, topic},
 };
 
 /// Why something was refused: the code that a 5.0 client sees, and one line that helps it and reveals nothing.
@@ -74,6 +74,8 @@ const FILTER_TOO_LONG: Refusal =
 const WILL_REVOKED: Refusal = Refusal { reason: ReasonCode::NOT_AUTHORIZED, what: "this login was revoked" };
 const WILL_TO_BROKER: Refusal =
     Refusal { reason: ReasonCode::NOT_AUTHORIZED, what: "the server itself says here who has gone; no will is needed" };
+const WILL_OF_ORDERS: Refusal =
+    Refusal { reason: ReasonCode::NOT_AUTHORIZED, what: "an order to moderate is given now or not at all" };
 
 impl Policy {
     pub fn new(topics: TopicLimits, rows: &TopicRows, auth: Arc<Authenticator>) -> Self {
@@ -89,7 +91,13 @@ impl Policy {
 
     /// The topic table in force.
     pub fn rules(&self) -> Arc<Rules> {
-        Arc::clone(&self.rules.read())
+        Arc::clone(&self.in_force())
+    }
+
+    /// The lock is taken while rooms are asked who is in them, and by who has a room locked: neither may wait for a
+    /// table that waits to be put in its place, or all three would wait for each other.
+    fn in_force(&self) -> RwLockReadGuard<'_, Arc<Rules>> {
+        self.rules.read_recursive()
     }
 
     /// Bytes of the longest topic that anybody may publish to.
@@ -111,8 +119,7 @@ impl Policy {
     /// The topic is not for this asker, or not like this.
     pub fn decide<'t>(&self, asker: &Asker<'_>, publish: &mqtt::Publish<'t>) -> Result<Decided<'t>, Refusal> {
         self.check_topic(publish.topic)?;
-        // Not behind the lock: who asks whether somebody is in a room waits for that room, whose holder reads the rules.
-        let rules = self.rules();
+        let rules = self.in_force();
         let size = publish.payload.len();
         let decision = asker.with_who(|who| rules.table.publish(who, publish.topic, publish.qos, publish.retain, size));
         let decision = decision?;
@@ -125,6 +132,7 @@ impl Policy {
             shown_as: rules.tag(decision.shown_as),
             class: rules.tag(Some(decision.class)),
             broker_retains: row.retain == RetainRule::Broker,
+            raised: decision.raise.then_some(row.qos.max),
             decision,
         })
     }
@@ -198,9 +206,7 @@ impl Policy {
             false => refusal,
         };
         let decided = self.decide(&asker, &publish).map_err(retained)?;
-        if decided.broker_retains {
-            return Err(WILL_TO_BROKER);
-        }
+        decided.suits_a_will()?;
         let permit = self.permit(&asker, &decided, SubscriberId::SERVER, &publish, now)?;
         Ok(Will {
             identity: Arc::clone(identity),
@@ -232,6 +238,7 @@ impl Policy {
             payload: message.payload(),
         };
         let decided = self.decide(&asker, &publish)?;
+        decided.suits_a_will()?;
         let (class, bound) = (decided.shown_as, decided.retained_in_room.map(|most| (decided.decision.class, most)));
         Ok(PublishPermit::new(message.expiring(expiry, now).in_class(class), Meaning::Message, bound))
     }
@@ -260,15 +267,15 @@ impl Policy {
     }
 
     /// A message of the server's own.
-    pub(crate) fn server_message(&self, topic: &str, payload: &[u8], qos: mqtt::QoS, retain: bool) -> PublishPermit {
-        let rules = self.rules.read();
+    pub(crate) fn server_message(&self, topic: &str, payload: &[u8], qos: QoS, retain: bool) -> PublishPermit {
+        let rules = self.in_force();
         let class = rules.table.class_of(topic);
         let parts = Parts {
             topic,
             payload,
             qos,
             retain,
-            raise: false,
+            raised: None,
             properties: &mqtt::PublishProperties::default(),
             publisher: SubscriberId::SERVER,
             sender: None,
@@ -329,12 +336,23 @@ pub struct Decided<'t> {
     retained_in_room: Option<usize>,
     life: Option<std::time::Duration>,
     broker_retains: bool,
+    /// Up to which QoS it is delivered, whatever it was published at.
+    raised: Option<QoS>,
 }
 
 impl Decided<'_> {
     /// The class that the topic belongs to.
     pub fn class(&self) -> Option<ClassTag> {
         self.class
+    }
+
+    /// What the server writes itself, and orders, which are carried out when they are given, are no wills.
+    fn suits_a_will(&self) -> Result<(), Refusal> {
+        match self.meaning {
+            Meaning::Control => Err(WILL_OF_ORDERS),
+            _ if self.broker_retains => Err(WILL_TO_BROKER),
+            _ => Ok(()),
+        }
     }
 
     fn parts<'p>(
@@ -349,7 +367,7 @@ impl Decided<'_> {
             payload,
             qos: self.decision.qos,
             retain: false,
-            raise: self.decision.raise,
+            raised: self.raised,
             properties,
             publisher,
             sender: None,
@@ -357,5 +375,42 @@ impl Decided<'_> {
             room: self.decision.room,
             life: self.life,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread, time::Duration};
+
+    use super::*;
+    use crate::session::testing::{identity, policy_of};
+
+    /// A publish asks for places in rooms while it looks at the table, and who has a room locked looks at the table.
+    #[test]
+    fn a_table_that_waits_to_be_replaced_keeps_nobody_who_reads_it_waiting() {
+        let policy = Arc::new(policy_of(TopicRows::default()));
+        let (done, finished) = mpsc::channel();
+        let other = Arc::clone(&policy);
+        thread::spawn(move || {
+            let in_room = |_: &str| {
+                let replacing = Arc::clone(&other);
+                thread::spawn(move || replacing.replace_table(&TopicRows::default()));
+                thread::sleep(Duration::from_millis(100)); // by now it waits
+                other.rules().table.class_of("rooms/demo/signal").is_some()
+            };
+            let alice = identity("alice");
+            let asker = Asker { identity: &alice, client_id: "tab", in_room: &in_room };
+            let publish = mqtt::Publish {
+                dup: false,
+                qos: QoS::AtMostOnce,
+                retain: false,
+                topic: "rooms/demo/signal",
+                packet_id: None,
+                properties: mqtt::PublishProperties::default(),
+                payload: b"{}",
+            };
+            let _ = done.send(other.decide(&asker, &publish).is_ok());
+        });
+        assert_eq!(finished.recv_timeout(Duration::from_secs(10)), Ok(true), "all three wait for each other");
     }
 }

@@ -107,6 +107,22 @@ pub struct Throttle {
 const CLASSES: usize = 16;
 
 impl Throttle {
+    /// Takes something that has happened already from all buckets but those of classes. Says how long nothing more may
+    /// happen.
+    pub fn charge(&mut self, bytes: usize, now: Nanos) -> Duration {
+        let rates = Arc::clone(&self.rates);
+        let price = |rate: &Rate| Price::of(rate, bytes);
+        let (own, user, address) = (price(&rates.connection), price(&rates.user), price(&rates.address));
+        self.connection.charge(&own, now);
+        let mut wait = self.connection.wait(&own, now);
+        for (bucket, price) in [(&self.user, user), (&self.address, address)] {
+            let Some(bucket) = bucket else { continue };
+            bucket.charge(&price, now);
+            wait = wait.max(bucket.wait(&price, now));
+        }
+        Duration::from_nanos(wait)
+    }
+
     /// Takes one packet of that many bytes from all buckets that it concerns, or from none.
     ///
     /// # Errors
@@ -254,6 +270,17 @@ mod tests {
             assert_eq!(one.admit(None, 1, 0), Err(Duration::from_secs(4)));
         }
         assert_eq!(one.admit(None, 1, 4 * SECOND), Ok(()));
+    }
+
+    #[test]
+    fn what_has_happened_already_is_waited_for_afterwards() {
+        let throttles = throttles(rate(10, 0, 1), rate(0, 0, 1), rate(0, 0, 1));
+        let mut one = throttles.of("alice", None);
+        assert!((0..10).all(|_| one.charge(0, 0).is_zero()));
+        assert_eq!(one.charge(0, 0), Duration::from_millis(100));
+        assert_eq!(one.charge(0, 0), Duration::from_millis(200));
+        assert_eq!(one.admit(None, 0, 0), Err(Duration::from_millis(200)));
+        assert_eq!(one.admit(None, 0, SECOND / 5), Ok(()));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     hub::{self, Connected},
-    policy::{Credentials, Identity, Refusal},
+    policy::{Credentials, Identity, Refusal, valid_name},
     wire::{
         mqtt::{self, ConnAck, ConnAckProperties, Packet, QoS, ReasonCode, Version, connect_level, decode, encode},
         ws::{self, Opcode},
@@ -86,10 +86,13 @@ pub async fn accept(edge: Arc<Edge>, incoming: Incoming) {
         }
         Ok(Err((refusal, write))) => {
             edge.hub.metrics.refused("connect", refusal.reason);
-            edge.hub.tell_refused(connect.user_name.unwrap_or(connect.client_id), refusal.what);
+            let user = connect.user_name.unwrap_or_default();
+            // What is no name may be a token in the wrong place, and is nobody's business.
+            let user = if user.is_empty() || valid_name(user) { user } else { "(no name)" };
+            edge.hub.tell_refused(if user.is_empty() { connect.client_id } else { user }, refusal.what);
             tracing::info!(
                 client = ?connect.client_id,
-                user = ?connect.user_name.unwrap_or_default(),
+                user = ?user,
                 remote = %slot.remote(),
                 what = refusal.what,
                 "connection refused"

@@ -58,7 +58,8 @@ pub struct Connection {
 
 /// See [`Connection::held_back`].
 struct HeldBack {
-    since: Instant,
+    /// `None`: nothing waits but what is still to be read.
+    since: Option<Instant>,
     until: Pin<Box<tokio::time::Sleep>>,
 }
 
@@ -164,7 +165,8 @@ impl Connection {
                 epoch: self.epoch,
                 identity: &mut self.identity,
                 throttle: &mut self.throttle,
-                waits_since: self.held_back.as_ref().map(|held| held.since),
+                waits_since: self.held_back.as_ref().and_then(|held| held.since),
+                pings_wait: Duration::ZERO,
                 version: self.inbound.version,
                 scratch,
                 now,
@@ -178,7 +180,7 @@ impl Connection {
             let mut turn = Turn { inbound: &mut self.inbound, work };
             let Some(inlet) = &mut self.inlet else { return Poll::Ready(Err(Outcome::Dropped)) };
             let polled = inlet.poll_read(cx, limits, &mut turn);
-            let with_will = turn.work.with_will;
+            let (with_will, pings_wait) = (turn.work.with_will, turn.work.pings_wait);
             let deliveries = turn.work.scratch.dirty.take_work();
             if polled.is_ready() {
                 turn.work.finish();
@@ -186,10 +188,13 @@ impl Connection {
             if let Poll::Ready(Ok(_)) = polled {
                 self.held_back = None;
             }
+            if polled.is_ready() && !pings_wait.is_zero() {
+                self.hold_back(now, pings_wait, None);
+            }
             polled.map(|result| match result {
                 Ok(Read::More) | Err(ReadError::Handled(Stop::Pause)) => Ok(deliveries),
                 Err(ReadError::Handled(Stop::Later(wait))) => {
-                    self.hold_back(now, wait);
+                    self.hold_back(now, wait.max(pings_wait), Some(now));
                     Ok(deliveries)
                 }
                 Ok(Read::End) => Err(Outcome::Lost),
@@ -206,9 +211,9 @@ impl Connection {
         })
     }
 
-    /// Reads nothing more for that long.
-    fn hold_back(&mut self, now: Instant, wait: Duration) {
-        let since = self.held_back.as_ref().map_or(now, |held| held.since);
+    /// Reads nothing more for that long. Packets that were read may have been waiting already.
+    fn hold_back(&mut self, now: Instant, wait: Duration, since: Option<Instant>) {
+        let since = self.held_back.as_ref().and_then(|held| held.since).or(since);
         let until = Box::pin(tokio::time::sleep_until((now + wait).into()));
         self.held_back = Some(Box::new(HeldBack { since, until }));
     }

@@ -41,7 +41,7 @@ pub fn parts<'a>(topic: &'a str, payload: &'a [u8], properties: &'a PublishPrope
         payload,
         qos: QoS::ExactlyOnce,
         retain: false,
-        raise: false,
+        raised: None,
         properties,
         publisher: SubscriberId::SERVER,
         sender: None,

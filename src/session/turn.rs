@@ -3,7 +3,7 @@
 use std::{
     num::{NonZeroU16, NonZeroU32},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -70,6 +70,8 @@ pub struct Work<'a> {
     pub throttle: &'a mut Option<Box<Throttle>>,
     /// Since when the packets at hand have been waiting because they came too fast.
     pub waits_since: Option<Instant>,
+    /// How long nothing more is to be read, because of pings.
+    pub pings_wait: Duration,
     pub version: Version,
     pub scratch: &'a mut Scratch,
     pub now: Instant,
@@ -94,8 +96,8 @@ impl Handler for Turn<'_> {
         if work.session.epoch() != work.epoch {
             return Err(Stop::Replaced); // whatever it still says, the session is another connection's
         }
-        if let Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::PingReq = packet {
-            work.throttle(None, 0)?;
+        if let Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::PingReq | Packet::Auth(_) = packet {
+            work.admit(None, 0).map_err(Stop::Later)?; // there is no refusing these: they wait as long as it takes
         }
         match self.inbound.step(packet)? {
             Step::Publish(publish) => work.publish(&publish)?,
@@ -137,8 +139,12 @@ impl Handler for Turn<'_> {
         if work.scratch.dirty.work() < DELIVERIES { Ok(()) } else { Err(Stop::Pause) }
     }
 
+    /// Frames are taken off before packets are handled, so a ping cannot wait; whatever comes next does.
     fn ping(&mut self, payload: &ws::ControlPayload) {
-        self.work.with_link(|link| ws::pong_frame(&mut link.unsent, payload));
+        let work = &mut self.work;
+        work.with_link(|link| ws::pong_frame(&mut link.unsent, payload));
+        let now = work.edge.hub.nanos(work.now);
+        work.pings_wait = work.throttled().charge(0, now);
     }
 
     fn pong(&mut self) {
@@ -152,16 +158,29 @@ impl Work<'_> {
         self.session.with_link(self.epoch, change);
     }
 
-    /// Takes a packet from the buckets that it concerns. Where they are empty it waits, and whatever is behind it; what
+    fn throttled(&mut self) -> &mut Throttle {
+        let Self { edge, identity, session, .. } = self;
+        self.throttle.get_or_insert_with(|| {
+            Box::new(edge.throttles.of(identity.base(), session.lock().link().and_then(|link| link.address)))
+        })
+    }
+
+    /// Takes a packet from the buckets that it concerns, or says how long to wait first.
+    fn admit(&mut self, class: Option<(ClassTag, Rate)>, bytes: usize) -> Result<(), Duration> {
+        let now = self.edge.hub.nanos(self.now);
+        self.throttled().admit(class, bytes, now)
+    }
+
+    /// Takes a publish from the buckets that it concerns. Where they are empty it waits, and whatever is behind it; what
     /// would have to wait for too long is refused.
     fn throttle(&mut self, class: Option<(ClassTag, Rate)>, bytes: usize) -> Result<Admitted, Stop> {
-        let throttles = &self.edge.throttles;
-        let throttle = self.throttle.get_or_insert_with(|| {
-            Box::new(throttles.of(self.identity.base(), self.session.lock().link().and_then(|link| link.address)))
-        });
-        let Err(wait) = throttle.admit(class, bytes, self.edge.hub.nanos(self.now)) else { return Ok(Admitted::Now) };
+        let Err(wait) = self.admit(class, bytes) else { return Ok(Admitted::Now) };
         let since = self.waits_since.unwrap_or(self.now);
-        if self.now + wait <= since + throttles.patience() { Err(Stop::Later(wait)) } else { Ok(Admitted::Never) }
+        if self.now + wait <= since + self.edge.throttles.patience() {
+            Err(Stop::Later(wait))
+        } else {
+            Ok(Admitted::Never)
+        }
     }
 
     fn publish(&mut self, publish: &Publish<'_>) -> Result<(), Stop> {

@@ -48,6 +48,9 @@ impl Hub {
         let (mut ended, mut partial) = (false, Vec::new());
         for kept in &all {
             if let Standing::Over(over) = kept.standing {
+                if !session.lock().connected() {
+                    continue;
+                }
                 self.take_out(session, &kept.filter);
                 self.report_to(session, &kept.filter, over.action(), over.refusal(), dirty);
                 continue;
@@ -86,6 +89,9 @@ impl Hub {
         let asker = Asker { identity, client_id: &session.client_id, in_room: &|_| false };
         let permit = self.policy.subscribe(&asker, &kept.filter, kept.options)?;
         let joined = kept.joins();
+        if kept.standing == Standing::Asleep && !session.lock().connected() {
+            return Ok(()); // it goes on sleeping
+        }
         if kept.standing == Standing::Asleep || permit.joins().is_some() && joined.is_none() {
             self.subscribe(session, &permit, identity, kept.id, now, dirty)?;
         } else {

@@ -296,7 +296,8 @@ impl Hub {
         shards: Range<usize>,
     ) -> Result<bool, Refusal> {
         let mut state = session.lock();
-        if state.ended {
+        // Nobody joins without a connection: there would be nothing whose end is the end of the stay.
+        if state.ended || permit.joins().is_some() && !state.connected() {
             return Err(SESSION_OVER);
         }
         let kept = Kept::new(permit, id);

@@ -9,14 +9,14 @@ use std::{
 
 use super::*;
 use crate::{
-    config::{PresenceConfig, RoomsConfig},
+    config::{PresenceConfig, RoomsConfig, TopicRows},
     metrics::Gauges,
-    policy::{Asker, PublishPermit, Refusal},
+    policy::{Asker, Identity, PublishPermit, Refusal},
     session::{
         Attachment,
-        testing::{Script, Woken, identity, parts, policy, terms},
+        testing::{Script, Woken, identity, parts, policy, policy_of, terms},
     },
-    wire::mqtt::{self, PublishProperties, QoS, Version},
+    wire::mqtt::{self, PublishProperties, QoS, ReasonCode, Version},
 };
 
 pub const LIMITS: HubLimits = HubLimits {
@@ -37,6 +37,7 @@ pub struct World {
 /// A connection of a session.
 pub struct Peer {
     pub session: Arc<Session>,
+    pub identity: Arc<Identity>,
     pub epoch: u32,
     pub present: bool,
     pub script: Script,
@@ -63,8 +64,17 @@ impl World {
     }
 
     pub fn with(limits: HubLimits) -> Self {
-        let rooms = Rooms::new(RoomsConfig::default(), &PresenceConfig::default());
-        Self { hub: Hub::new(limits, policy(), rooms, "node", Arc::default()), now: Instant::now() }
+        Self::with_policy(limits, policy(), RoomsConfig::default())
+    }
+
+    /// One with the shipped topic table.
+    pub fn shipped(limits: HubLimits, rooms: RoomsConfig) -> Self {
+        Self::with_policy(limits, policy_of(TopicRows::default()), rooms)
+    }
+
+    fn with_policy(limits: HubLimits, policy: Policy, rooms: RoomsConfig) -> Self {
+        let rooms = Rooms::new(rooms, &PresenceConfig::default());
+        Self { hub: Hub::new(limits, policy, rooms, "node", Arc::default()), now: Instant::now() }
     }
 
     pub fn connect(&self, client_id: &str, asks: Asks) -> Peer {
@@ -72,14 +82,17 @@ impl World {
     }
 
     pub fn try_connect(&self, client_id: &str, user: &str, asks: Asks) -> Result<Peer, Refusal> {
+        self.connect_as(client_id, Arc::new(identity(user)), asks)
+    }
+
+    pub fn connect_as(&self, client_id: &str, identity: Arc<Identity>, asks: Asks) -> Result<Peer, Refusal> {
         let script = Script::default();
         script.takes(usize::MAX);
         let (mut link, woken) = script.link(terms(Version::V5), false);
         link.address = asks.address;
-        let identity = Arc::new(identity(user));
         let will = asks.will.map(|(topic, delay)| {
             let properties = PublishProperties::default();
-            let will = mqtt::Will { qos: QoS::AtLeastOnce, retain: false, topic, payload: b"will", delay, properties };
+            let will = mqtt::Will { qos: QoS::AtLeastOnce, retain: false, topic, payload: b"{}", delay, properties };
             self.hub.policy.will(&identity, client_id, &will, self.now).unwrap()
         });
         let Asks { clean_start, expiry, .. } = asks;
@@ -95,7 +108,7 @@ impl World {
         };
         let Connected { session, epoch, present } =
             self.hub.connect(connect, self.now).map_err(|(refusal, _)| refusal)?;
-        Ok(Peer { session, epoch, present, script, woken })
+        Ok(Peer { session, identity, epoch, present, script, woken })
     }
 
     pub fn disconnect(&self, peer: &Peer, end: End) {
@@ -115,11 +128,11 @@ impl World {
         id: u32,
     ) -> Result<bool, Refusal> {
         let mut dirty = Dirty::default();
-        let identity = identity(&peer.session.user);
-        let asker = Asker { identity: &identity, client_id: &peer.session.client_id, in_room: &|_| false };
+        let identity = &*peer.identity;
+        let asker = Asker { identity, client_id: &peer.session.client_id, in_room: &|_| false };
         let permit = self.hub.policy.subscribe(&asker, filter, options)?;
         let id = NonZeroU32::new(id);
-        let existed = self.hub.subscribe(&peer.session, &permit, &identity, id, self.now, &mut dirty);
+        let existed = self.hub.subscribe(&peer.session, &permit, identity, id, self.now, &mut dirty);
         dirty.flush(&self.hub, self.now);
         self.settle(peer);
         existed
@@ -171,10 +184,25 @@ impl World {
 
     /// A publish of that peer's, judged.
     pub fn permit(&self, peer: &Peer, publish: &mqtt::Publish<'_>) -> PublishPermit {
-        let identity = identity(&peer.session.user);
-        let in_room = |room: &str| self.hub.may_speak(&peer.session, &identity, room, self.now);
-        let asker = Asker { identity: &identity, client_id: &peer.session.client_id, in_room: &in_room };
-        self.hub.policy.publish(&asker, peer.session.id, publish, self.now).unwrap()
+        self.judge(peer, publish).unwrap()
+    }
+
+    /// What comes of a publish of that peer's.
+    pub fn publish_as(&self, peer: &Peer, topic: &str, payload: &[u8], retain: bool) -> Result<bool, Refusal> {
+        let (properties, qos) = (PublishProperties::default(), QoS::AtLeastOnce);
+        let publish = mqtt::Publish { dup: false, qos, retain, topic, packet_id: None, properties, payload };
+        let permit = self.judge(peer, &publish)?;
+        let mut dirty = Dirty::default();
+        let taken = self.hub.take(&peer.session, permit, self.now, &mut dirty);
+        dirty.flush(&self.hub, self.now);
+        taken
+    }
+
+    fn judge(&self, peer: &Peer, publish: &mqtt::Publish<'_>) -> Result<PublishPermit, Refusal> {
+        let identity = &*peer.identity;
+        let in_room = |room: &str| self.hub.may_speak(&peer.session, identity, room, self.now);
+        let asker = Asker { identity, client_id: &peer.session.client_id, in_room: &in_room };
+        self.hub.policy.publish(&asker, peer.session.id, publish, self.now)
     }
 
     /// Lets time pass, and what falls due with it.
@@ -215,6 +243,25 @@ impl World {
 }
 
 impl Peer {
+    /// The messages written to it since the last call: topic, payload as text, whether retained.
+    pub fn messages(&self) -> Vec<(String, String, bool)> {
+        let written = self.script.written();
+        let publishes = crate::session::testing::packets(&written, Version::V5).into_iter().filter_map(|packet| {
+            let mqtt::Packet::Publish(publish) = packet else { return None };
+            if let Some(packet_id) = publish.packet_id {
+                self.session.lock().outbound.puback(packet_id);
+            }
+            let payload = String::from_utf8_lossy(publish.payload).into_owned();
+            Some((publish.topic.to_owned(), payload, publish.retain))
+        });
+        publishes.collect()
+    }
+
+    /// Why its connection is to end.
+    pub fn closing(&self) -> Option<ReasonCode> {
+        self.session.lock().link().and_then(|link| link.closes_now()).map(|close| close.reason)
+    }
+
     /// The messages written to it since the last call: topic, and what is unusual about each.
     pub fn received(&self) -> Vec<String> {
         let written = self.script.written();

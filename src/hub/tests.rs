@@ -4,5 +4,6 @@ mod collecting;
 mod matching;
 mod messages;
 mod races;
+mod rooms;
 mod routing;
 mod sessions;

@@ -14,7 +14,7 @@ use super::{
     registry::{HubRoom, SessionRef, Shard},
 };
 use crate::{
-    hub::{Dirty, Due, Hub, TimerKey, Will},
+    hub::{Dirty, Due, Hub, SubscriberId, TimerKey, Will},
     policy::{Identity, Refusal, SubscribePermit},
     session::{Over, Session},
     wire::mqtt::{QoS, ReasonCode},
@@ -145,12 +145,12 @@ impl Hub {
             room.reopen(limit, now);
             self.rooms.unwatch_bans(name).into_iter().for_each(|timer| self.clock_cancel(timer));
         }
-        let (user, own) = (&*session.user, SessionRef(Arc::downgrade(session)));
+        let (user, own) = (&*session.user, SessionRef::of(session));
         // It was admitted with the room locked, and still is.
         let Ok(joined) = room.join(user, &own, None, now, SystemTime::now()) else { return };
         let announce = |room: &HubRoom, dirty: &mut Dirty| {
             if let Some(member) = room.member(user) {
-                self.write_presence(name, member, session, dirty);
+                self.write_presence(name, member, dirty);
             }
         };
         match joined {
@@ -206,7 +206,7 @@ impl Hub {
         if session.lock().is_member(room) {
             return;
         }
-        if shard.get(room).is_some_and(|found| found.has(&session.user, &SessionRef(Arc::downgrade(session)))) {
+        if shard.get(room).is_some_and(|found| found.has(&session.user, &SessionRef::of(session))) {
             self.leave(&mut shard, room, &session.user, Reason::Left, now, dirty);
             // What it may still read of a room it may not where that is for members alone.
             if shard.get(room).is_some_and(Room::locked) && !session.lock().observes() {
@@ -221,7 +221,7 @@ impl Hub {
         let Gone { session, epoch, rooms, parting, mut will } = gone;
         for name in rooms {
             let mut shard = self.rooms.lock(name);
-            let own = SessionRef(Arc::downgrade(session));
+            let own = SessionRef::of(session);
             let is_own = shard.get(name).is_some_and(|room| room.has(&session.user, &own));
             if !is_own || session.epoch() != epoch {
                 continue;
@@ -258,7 +258,7 @@ impl Hub {
         let timer = self.clock_at(until, Due::Lapse(Lapse { room: name.into(), user: session.user.clone() }));
         let held = Held { reason, with: Keeping { until, timer, will } };
         let room = shard.get_mut(name);
-        let kept = room.map(|room| room.hold(&session.user, &SessionRef(Arc::downgrade(session)), held));
+        let kept = room.map(|room| room.hold(&session.user, &SessionRef::of(session), held));
         if !matches!(kept, Some(Ok(()))) {
             self.clock_cancel(timer);
         }
@@ -267,7 +267,7 @@ impl Hub {
     /// The session is connected again: what it held is its own. Says which of these rooms it is still in.
     pub(crate) fn resume_place(&self, session: &Arc<Session>, name: &str) -> bool {
         let mut shard = self.rooms.lock(name);
-        let own = SessionRef(Arc::downgrade(session));
+        let own = SessionRef::of(session);
         let Some(room) = shard.get_mut(name).filter(|room| room.has(&session.user, &own)) else { return false };
         if let Some(held) = room.resume(&session.user, &own) {
             self.came_back(held);
@@ -391,23 +391,21 @@ impl Hub {
         let mut shard = self.rooms.lock(name);
         let member = shard.get_mut(name).and_then(|room| room.member_mut(&session.user)).ok_or(NO_PLACE)?;
         member.meta = (!meta.is_empty()).then(|| meta.into());
-        let instance = member.session.0.upgrade();
-        let session = instance.as_ref().unwrap_or(session);
-        self.write_presence(name, member, session, dirty);
+        self.write_presence(name, member, dirty);
         Ok(())
     }
 
-    fn write_presence(&self, room: &str, member: &Member<SessionRef, Keeping>, session: &Session, dirty: &mut Dirty) {
+    fn write_presence(&self, room: &str, member: &Member<SessionRef, Keeping>, dirty: &mut Dirty) {
         let Some(topic) = self.policy.rules().presence_topic(room, &member.user) else { return };
-        let instance = self.instance(session);
+        let instance = self.instance(member.session.1);
         let payload = serde_json::to_vec(&Entry::of(member, &instance)).unwrap_or_default();
         self.publish_own(&topic, &payload, QoS::AtLeastOnce, true, dirty);
     }
 
     /// What a session is called in the roster: the same for as long as it lives, and told apart from the others.
-    pub(crate) fn instance(&self, session: &Session) -> String {
+    pub(crate) fn instance(&self, session: SubscriberId) -> String {
         const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-        let mut rest = self.hash(session.id);
+        let mut rest = self.hash(session);
         let mut digit = || {
             let digit = DIGITS[(rest % 36) as usize];
             rest /= 36;

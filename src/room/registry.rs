@@ -15,7 +15,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use super::{Closed, Room, live::Keeping};
 use crate::{
     config::{PresenceConfig, RoomsConfig},
-    hub::TimerKey,
+    hub::{SubscriberId, TimerKey},
     policy::base,
     session::Session,
 };
@@ -24,13 +24,19 @@ const SHARDS: usize = 64;
 /// Rooms that are remembered for nothing but those they keep out.
 const ONLY_BANS: usize = 10_000;
 
-/// A session by identity, which does not keep it alive.
+/// A session, which this does not keep alive; its number is known also when it has ended.
 #[derive(Debug, Clone)]
-pub struct SessionRef(pub Weak<Session>);
+pub struct SessionRef(pub Weak<Session>, pub SubscriberId);
+
+impl SessionRef {
+    pub fn of(session: &Arc<Session>) -> Self {
+        Self(Arc::downgrade(session), session.id)
+    }
+}
 
 impl PartialEq for SessionRef {
     fn eq(&self, other: &Self) -> bool {
-        Weak::ptr_eq(&self.0, &other.0)
+        self.1 == other.1
     }
 }
 

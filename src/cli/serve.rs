@@ -6,25 +6,30 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use wigwag::config::{Config, LogConfig, LogFormat};
+use wigwag::config::{AuthMethod, Config, LogConfig, LogFormat, Secret};
 use wigwag::{Addresses, Running, Server};
 
 use super::settings::SettingsArgs;
 use super::{Failure, block_on};
 
 pub fn run(args: &SettingsArgs) -> Result<(), Failure> {
-    let config = args.load()?.config;
+    let mut config = args.load()?.config;
+    let key = key_of_this_run(&mut config)?;
     log_to_stderr(&config.log);
     raise_file_limit();
-    block_on(serve(config))
+    block_on(serve(config, key))
 }
 
 /// Serves until a signal says to stop, then lets connections drain.
-async fn serve(config: Config) -> Result<(), Failure> {
+async fn serve(config: Config, key: Option<String>) -> Result<(), Failure> {
     let (grace, path) = (config.server.shutdown_grace, config.http.path.clone());
     let mut signals = Signals::register().map_err(|error| Failure::Runtime(format!("signals: {error}")))?;
     let running = start(config).await?;
     announce(running.addresses(), &path);
+    if let Some(key) = key {
+        // To people, not to logs, nor to whoever reads the addresses.
+        eprintln!("key of the API, for this run: {key}\nfor instance: WIGWAG_KEY={key} wigwag rooms");
+    }
     let reload = || {
         if let Err(error) = running.reload() {
             tracing::error!(%error, "not reloaded; the server goes on as it was");
@@ -38,6 +43,21 @@ async fn serve(config: Config) -> Result<(), Failure> {
         // Not by returning: whatever is stuck would be waited for.
         () = signals.stop_or(|| ()) => std::process::exit(1),
     }
+}
+
+/// A key for the API where nobody could have a credential for it: names are believed, and there are no tokens.
+fn key_of_this_run(config: &mut Config) -> Result<Option<String>, Failure> {
+    let methods = &config.auth.methods;
+    let closed = !methods.contains(&AuthMethod::Open) || methods.contains(&AuthMethod::Token);
+    let no_api = config.http.listen.is_empty() && config.http.tls_listen.is_empty();
+    if closed || no_api || !config.api.keys.is_empty() || config.api.keys_file.is_some() {
+        return Ok(None);
+    }
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| Failure::Runtime(format!("the system has no randomness: {error}")))?;
+    let key = bytes.iter().fold(String::new(), |key, byte| key + &format!("{byte:02x}"));
+    config.api.keys.extend(Secret::new(&key));
+    Ok(Some(key))
 }
 
 async fn start(config: Config) -> Result<Running, Failure> {

@@ -33,6 +33,7 @@ impl Hub {
         }
         let mut dirty = Dirty::default();
         self.rejudge(session, epoch, now, &mut dirty);
+        self.ice_resumed(session, epoch, now, &mut dirty);
         // Its CONNACK goes first, with the connection that is only beginning.
         dirty.flush(self, now);
     }
@@ -141,6 +142,7 @@ impl Hub {
         if let Some(room) = room.filter(|_| existed) {
             self.unsubscribed(session, &room, now, dirty);
         }
+        self.ice_unsubscribed(session);
         existed
     }
 

@@ -31,12 +31,14 @@ mod client;
 pub mod config;
 mod http;
 pub mod hub;
+mod ice;
 mod listener;
 mod metrics;
 pub mod policy;
 pub mod room;
 mod server;
 mod session;
+mod webhooks;
 pub mod wire;
 mod worker;
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command, bench, check, explain, publish, serve, subscribe, token, user};
+use cli::{Cli, Command, bench, check, explain, publish, rooms, serve, subscribe, token, user, watch};
 
 fn main() -> ExitCode {
     allocator::give_back_soon();
@@ -20,6 +20,9 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Pub(args) => publish::run(args),
         Command::Sub(args) => subscribe::run(args),
+        Command::Rooms(args) => rooms::rooms(&args),
+        Command::Room(args) => rooms::room(&args),
+        Command::Watch(args) => watch::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Token(args) => token::run(args),
         Command::User(args) => user::run(&args),

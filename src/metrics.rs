@@ -1,10 +1,23 @@
 //! What is counted. One set for each server, so that two in one process do not mix; handles are looked up once, so
 //! that counting costs an atomic addition.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use metrics::{Counter, Gauge, Recorder, counter, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 
-use crate::{room::Reason, wire::mqtt::ReasonCode};
+use crate::{
+    config::TopicRows,
+    policy::table::{ClassId, TopicTable},
+    room::Reason,
+    wire::mqtt::ReasonCode,
+};
+
+/// The rows of a table, and the one that open mode adds.
+const CLASSES: usize = TopicRows::MAX + 1;
 
 /// See the module.
 pub struct Metrics {
@@ -29,13 +42,20 @@ pub struct Metrics {
     pub joins: Counter,
     /// Places taken again within their grace: leaves and joins that nobody saw.
     pub resumed: Counter,
+    /// Events for webhooks, by what became of them.
+    pub webhooks_delivered: Counter,
+    pub webhooks_dropped: Counter,
+    pub webhooks_failed: Counter,
     leaves: [Counter; Reason::ALL.len()],
+    /// Messages from clients by class of the topic table in force, since they were last moved to their names' counters.
+    by_class: [AtomicU64; CLASSES],
     rooms: Gauge,
     members: Gauge,
     connections: Gauge,
     sessions: Gauge,
     subscriptions: Gauge,
     retained: Gauge,
+    webhooks_waiting: Gauge,
     recorder: PrometheusRecorder,
 }
 
@@ -48,6 +68,7 @@ pub struct Gauges {
     pub retained: usize,
     pub rooms: usize,
     pub members: usize,
+    pub webhooks_waiting: usize,
 }
 
 impl Default for Metrics {
@@ -59,6 +80,7 @@ impl Default for Metrics {
             with_local_recorder(&recorder, || counter!(name, label => value))
         };
         let dropped = |reason| labelled("wigwag_messages_dropped_total", "reason", reason);
+        let hooked = |result| labelled("wigwag_webhook_events_total", "result", result);
         let displaced = |limit| labelled("wigwag_sessions_displaced_total", "limit", limit);
         let now = |name: &'static str| with_local_recorder(&recorder, || gauge!(name));
         Self {
@@ -77,13 +99,18 @@ impl Default for Metrics {
             panics: total("wigwag_connection_panics_total"),
             joins: total("wigwag_room_joins_total"),
             resumed: total("wigwag_room_resumes_total"),
+            webhooks_delivered: hooked("delivered"),
+            webhooks_dropped: hooked("queue full"),
+            webhooks_failed: hooked("given up"),
             leaves: Reason::ALL.map(|reason| labelled("wigwag_room_leaves_total", "reason", reason.name())),
+            by_class: std::array::from_fn(|_| AtomicU64::new(0)),
             rooms: now("wigwag_rooms"),
             members: now("wigwag_room_members"),
             connections: now("wigwag_connections"),
             sessions: now("wigwag_sessions"),
             subscriptions: now("wigwag_subscriptions"),
             retained: now("wigwag_retained_messages"),
+            webhooks_waiting: now("wigwag_webhook_events_waiting"),
             recorder,
         }
     }
@@ -98,6 +125,22 @@ impl Metrics {
     /// Counts the end of a stay.
     pub fn left(&self, reason: Reason) {
         self.leaves[reason as usize].increment(1);
+    }
+
+    /// Counts a message of a class.
+    pub fn message(&self, class: ClassId) {
+        if let Some(count) = self.by_class.get(usize::from(class.0)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Moves the counts of classes to the counters of their names, by the table that was in force.
+    pub fn name_classes(&self, table: &TopicTable) {
+        for (class, row) in table.rows() {
+            let count = self.by_class.get(usize::from(class.0)).map_or(0, |count| count.swap(0, Ordering::Relaxed));
+            let name: Arc<str> = row.name.as_str().into();
+            with_local_recorder(&self.recorder, || counter!("wigwag_messages_total", "class" => name).increment(count));
+        }
     }
 
     /// Counts a refusal.
@@ -115,6 +158,7 @@ impl Metrics {
         self.retained.set(gauges.retained as f64);
         self.rooms.set(gauges.rooms as f64);
         self.members.set(gauges.members as f64);
+        self.webhooks_waiting.set(gauges.webhooks_waiting as f64);
         let handle = self.recorder.handle();
         handle.run_upkeep();
         handle.render()
@@ -124,6 +168,10 @@ impl Metrics {
 fn describe(recorder: &PrometheusRecorder) {
     let counters = [
         ("wigwag_messages_received_total", "PUBLISH packets from clients"),
+        (
+            "wigwag_messages_total",
+            "messages from clients that were accepted, by class (the name of a row of the topic table)",
+        ),
         ("wigwag_payload_bytes_received_total", "payload bytes of those"),
         ("wigwag_messages_sent_total", "PUBLISH packets to clients"),
         ("wigwag_payload_bytes_sent_total", "payload bytes of those"),
@@ -135,6 +183,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("wigwag_sessions_displaced_total", "kept sessions ended to make room for newer ones, by limit"),
         ("wigwag_sessions_overflowed_total", "sessions ended because their queue was full"),
         ("wigwag_connection_panics_total", "connections ended by a bug"),
+        ("wigwag_webhook_events_total", "events for webhooks, by what became of them"),
         ("wigwag_room_joins_total", "stays in rooms that began"),
         ("wigwag_room_leaves_total", "stays in rooms that ended, by reason"),
         ("wigwag_room_resumes_total", "members who were lost and back within the grace, so that nobody saw it"),
@@ -148,6 +197,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("wigwag_subscriptions", "subscriptions"),
         ("wigwag_retained_messages", "retained messages"),
         ("wigwag_rooms", "rooms with members"),
+        ("wigwag_webhook_events_waiting", "events for webhooks that wait to be sent"),
         ("wigwag_room_members", "members of all rooms"),
     ];
     for (name, help) in gauges {

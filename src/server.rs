@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use crate::{
     client::{Client, NameError},
     config::Config,
-    http,
+    http::{self, api::Operators},
     hub::{Held, Hub, HubLimits, KeptLimits},
+    ice::Ice,
     listener::{self, Protocol, tls},
     metrics::{Gauges, Metrics},
     policy::{
@@ -31,6 +32,7 @@ use crate::{
         edge::{Edge, EdgeLimits},
         inlet::InletLimits,
     },
+    webhooks::Webhooks,
     wire::{mqtt::ReasonCode, ws},
     worker::Workers,
 };
@@ -70,6 +72,7 @@ pub struct Shared {
     pub(crate) hub: Arc<Hub>,
     pub(crate) workers: Workers,
     pub(crate) config: Config,
+    pub(crate) operators: Operators,
     pub(crate) stopping: watch::Receiver<bool>,
     tls: Option<tls::Certificate>,
 }
@@ -92,6 +95,8 @@ pub enum StartError {
     Tls(tls::TlsError),
     /// What is wrong with keys, users or revocations.
     Auth(AuthError),
+    /// The configuration key of a file, and what is wrong with it.
+    File { key: &'static str, problem: String },
     /// Threads or their event queues could not be made.
     Workers(io::Error),
 }
@@ -102,6 +107,7 @@ impl std::fmt::Display for StartError {
             Self::Bind { key, address, error } => write!(f, "{key}: cannot listen on {address}: {error}"),
             Self::Tls(error) => write!(f, "{error}"),
             Self::Auth(error) => write!(f, "{error}"),
+            Self::File { key, problem } => write!(f, "{key}: {problem}"),
             Self::Workers(error) => write!(f, "cannot start worker threads: {error}"),
         }
     }
@@ -113,6 +119,7 @@ impl std::error::Error for StartError {
             Self::Bind { error, .. } | Self::Workers(error) => Some(error),
             Self::Tls(error) => Some(error),
             Self::Auth(error) => Some(error),
+            Self::File { .. } => None,
         }
     }
 }
@@ -124,6 +131,8 @@ pub enum ReloadError {
     Tls(tls::TlsError),
     /// Keys, users or revocations.
     Auth(AuthError),
+    /// The configuration key of another file, and what is wrong with it.
+    File { key: &'static str, problem: String },
 }
 
 impl std::fmt::Display for ReloadError {
@@ -131,6 +140,7 @@ impl std::fmt::Display for ReloadError {
         match self {
             Self::Tls(error) => write!(f, "{error}"),
             Self::Auth(error) => write!(f, "{error}"),
+            Self::File { key, problem } => write!(f, "{key}: {problem}"),
         }
     }
 }
@@ -140,6 +150,7 @@ impl std::error::Error for ReloadError {
         match self {
             Self::Tls(error) => Some(error),
             Self::Auth(error) => Some(error),
+            Self::File { .. } => None,
         }
     }
 }
@@ -169,6 +180,9 @@ impl Builder {
         let config = self.config;
         let certificate = tls::Certificate::load(&config.tls.identity).map_err(StartError::Tls)?;
         let auth = Arc::new(Authenticator::new(&config.auth).map_err(StartError::Auth)?);
+        let file = |key| move |problem| StartError::File { key, problem };
+        let operators = Operators::new(&config.api).map_err(file("api.keys_file"))?;
+        let ice = Ice::new(&config.ice).map_err(file("ice.secret_file"))?;
         let (listeners, addresses) = bind(&config)?;
         let workers = Workers::start(config.server.workers).map_err(StartError::Workers)?;
         let (stop, stopping) = watch::channel(false);
@@ -176,10 +190,14 @@ impl Builder {
         let policy = Policy::new(limits, &config.topics, auth);
         let rooms = Rooms::new(config.rooms.clone(), &config.presence);
         let node = node_name(&config.server.node);
-        let hub = Arc::new(Hub::new(hub_limits(&config), policy, rooms, &node, Arc::new(Metrics::default())));
+        let metrics = Arc::new(Metrics::default());
+        let webhooks = Webhooks::start(&config.webhooks, &metrics).map_err(StartError::Workers)?;
+        let hub = Hub::new(hub_limits(&config), policy, rooms, &node, metrics).serving(ice, webhooks);
+        let hub = Arc::new(hub);
         let (throttles, strikes) = (Throttles::new(config.rate.clone()), Strikes::new(config.abuse.clone()));
         let edge = Arc::new(Edge::new(Arc::clone(&hub), edge_limits(&config), throttles, strikes));
-        let shared = Arc::new(Shared { edge, hub, workers: workers.clone(), config, stopping, tls: certificate });
+        let shared =
+            Arc::new(Shared { edge, hub, workers: workers.clone(), config, operators, stopping, tls: certificate });
         shared.start(listeners);
         Ok(Running { shared, addresses, workers, stop })
     }
@@ -211,8 +229,13 @@ impl Shared {
         }
     }
 
-    /// Numbers for `/metrics`.
-    pub(crate) fn gauges(&self) -> Gauges {
+    /// What `/metrics` says.
+    pub(crate) fn render_metrics(&self) -> String {
+        self.hub.metrics.name_classes(&self.hub.policy.rules().table);
+        self.hub.metrics.render(self.gauges())
+    }
+
+    fn gauges(&self) -> Gauges {
         let held = self.hub.held();
         Gauges {
             connections: self.edge.connected(),
@@ -221,6 +244,7 @@ impl Shared {
             retained: held.retained,
             rooms: self.hub.overview().rooms,
             members: held.members,
+            webhooks_waiting: self.hub.webhooks.as_ref().map_or(0, Webhooks::waiting),
         }
     }
 
@@ -256,7 +280,7 @@ impl Running {
 
     /// The figures that `/metrics` shows, in the text format of Prometheus.
     pub fn metrics(&self) -> String {
-        self.shared.hub.metrics.render(self.shared.gauges())
+        self.shared.render_metrics()
     }
 
     /// A client inside this process: it takes part without a socket, by the name it is given, and may do all that can
@@ -286,14 +310,18 @@ impl Running {
         self.shared.edge.connected()
     }
 
-    /// Reads the certificate, keys, users and revocations again, as a change of their files would have done. Blocks
+    /// Reads the certificate, keys, secrets, users and revocations again, as a change of their files would have done. Blocks
     /// while it reads.
     ///
     /// # Errors
     /// What is wrong with the new files. What was in use before stays so, of those that cannot be used.
     pub fn reload(&self) -> Result<(), ReloadError> {
         let certificate = self.shared.tls.as_ref().map_or(Ok(()), tls::Certificate::reload);
+        let file = |key| move |problem| ReloadError::File { key, problem };
+        let operators = self.shared.operators.reload().map_err(file("api.keys_file"));
+        let ice = self.shared.hub.ice.reload().map_err(file("ice.secret_file"));
         self.shared.hub.policy.auth.reload().map_err(ReloadError::Auth)?;
+        operators.and(ice)?;
         certificate.map_err(ReloadError::Tls)
     }
 
@@ -313,6 +341,7 @@ impl Running {
         let Shared { edge, hub, .. } = &*self.shared;
         edge.throttles.replace(config.rate.clone());
         edge.strikes.replace(config.abuse.clone());
+        hub.metrics.name_classes(&hub.policy.rules().table);
         hub.policy.replace_table(&config.topics);
         hub.rejudge_all(Instant::now());
         self.shared.config.needs_restart(config)
@@ -328,6 +357,9 @@ impl Running {
         // Who has not taken everything by now is told at least why it does not get it.
         self.shared.hub.close_all(SHUTTING_DOWN);
         self.without_sockets_by(deadline).await;
+        if let Some(webhooks) = &self.shared.hub.webhooks {
+            webhooks.finish(deadline.max(Instant::now() + LAST_WORK)).await;
+        }
         self.workers.stop(LAST_WORK).await;
     }
 

@@ -6,12 +6,13 @@ use wigwag::config::{Config, Sources};
 
 const BROKER: &str = include_str!("../broker.toml");
 const GUIDE: &str = include_str!("../docs/configuration.md");
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     include_str!("../src/config/auth.rs"),
     include_str!("../src/config/limits.rs"),
     include_str!("../src/config/listen.rs"),
     include_str!("../src/config/process.rs"),
     include_str!("../src/config/rooms.rs"),
+    include_str!("../src/config/services.rs"),
     include_str!("../src/config/traffic.rs"),
     include_str!("../src/config/topic.rs"),
 ];
@@ -128,6 +129,9 @@ fn fields() -> Texts {
         ("AbuseConfig", "abuse"),
         ("PresenceConfig", "presence"),
         ("RoomsConfig", "rooms"),
+        ("ApiConfig", "api"),
+        ("IceConfig", "ice"),
+        ("WebhooksConfig", "webhooks"),
     ];
     let mut texts = Texts::new();
     let (mut section, mut comment) = ("", Vec::new());

@@ -1,10 +1,12 @@
 //! The command line: what can be asked for, one file for each command.
 
+mod api;
 pub mod bench;
 pub mod check;
 mod client;
 pub mod explain;
 pub mod publish;
+pub mod rooms;
 pub mod serve;
 mod settings;
 pub mod subscribe;
@@ -12,6 +14,7 @@ mod terminal;
 mod tls;
 pub mod token;
 pub mod user;
+pub mod watch;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -41,6 +44,12 @@ pub enum Command {
     Pub(publish::PubArgs),
     /// Print the messages of one or more topic filters of any MQTT broker
     Sub(subscribe::SubArgs),
+    /// List the rooms of a server
+    Rooms(rooms::RoomsArgs),
+    /// Show a room and who is in it
+    Room(rooms::RoomArgs),
+    /// Watch a room live: who says what to whom
+    Watch(watch::WatchArgs),
     /// Load any MQTT broker and measure what it does, and what that costs
     Bench(bench::BenchArgs),
     /// Mint a token, or `inspect` one

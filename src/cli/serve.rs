@@ -8,34 +8,40 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use wigwag::config::{Config, LogConfig, LogFormat};
+use wigwag::config::{ApiConfig, AuthMethod, Config, LogConfig, LogFormat, Secret};
 use wigwag::{Addresses, Running, Server};
 
 use super::settings::SettingsArgs;
 use super::{Failure, block_on};
 
 pub fn run(args: &SettingsArgs) -> Result<(), Failure> {
-    let config = args.load()?.config;
+    let mut config = args.load()?.config;
+    let key = key_of_this_run(&mut config)?;
     log_to_stderr(&config.log);
     raise_file_limit();
-    block_on(serve(config, args))
+    block_on(serve(config, key, args))
 }
 
 /// Serves until a signal says to stop, then lets connections drain.
-async fn serve(config: Config, args: &SettingsArgs) -> Result<(), Failure> {
+async fn serve(config: Config, key: Option<String>, args: &SettingsArgs) -> Result<(), Failure> {
     let (grace, path, interval) = (config.server.shutdown_grace, config.http.path.clone(), config.server.reload);
+    let api = config.api.clone();
     let mut signals = Signals::register().map_err(|error| Failure::Runtime(format!("signals: {error}")))?;
     let running = start(config).await?;
     announce(running.addresses(), &path);
+    if let Some(key) = key {
+        // To people, not to logs, nor to whoever reads the addresses.
+        eprintln!("key of the API, for this run: {key}\nfor instance: WIGWAG_KEY={key} wigwag rooms");
+    }
     let reload = || {
-        apply(&running, args);
+        apply(&running, args, &api);
         if let Err(error) = running.reload() {
             tracing::error!(%error, "not reloaded; the server goes on as it was");
         }
     };
     tokio::select! {
         () = signals.stop_or(reload) => {}
-        () = watch(args.path(), interval, || apply(&running, args)) => {}
+        () = watch(args.path(), interval, || apply(&running, args, &api)) => {}
     }
 
     tracing::info!(?grace, "shutting down; a second signal exits at once");
@@ -47,9 +53,13 @@ async fn serve(config: Config, args: &SettingsArgs) -> Result<(), Failure> {
 }
 
 /// Reads the configuration again and puts in force what can be. One that is broken changes nothing.
-fn apply(running: &Running, args: &SettingsArgs) {
+fn apply(running: &Running, args: &SettingsArgs, api: &ApiConfig) {
     match args.load() {
-        Ok(effective) => {
+        Ok(mut effective) => {
+            // The key of this run stands in no file.
+            if effective.config.api.keys.is_empty() && effective.config.api.keys_file.is_none() {
+                effective.config.api.keys.clone_from(&api.keys);
+            }
             let waiting = running.apply(&effective.config);
             tracing::info!("topic table, rates and bounds of abuse are those of the configuration now");
             if !waiting.is_empty() {
@@ -74,6 +84,21 @@ async fn watch(path: Option<&Path>, interval: Option<Duration>, changed: impl Fn
         }
         seen = now;
     }
+}
+
+/// A key for the API where nobody could have a credential for it: names are believed, and there are no tokens.
+fn key_of_this_run(config: &mut Config) -> Result<Option<String>, Failure> {
+    let methods = &config.auth.methods;
+    let closed = !methods.contains(&AuthMethod::Open) || methods.contains(&AuthMethod::Token);
+    let no_api = config.http.listen.is_empty() && config.http.tls_listen.is_empty();
+    if closed || no_api || !config.api.keys.is_empty() || config.api.keys_file.is_some() {
+        return Ok(None);
+    }
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| Failure::Runtime(format!("the system has no randomness: {error}")))?;
+    let key = bytes.iter().fold(String::new(), |key, byte| key + &format!("{byte:02x}"));
+    config.api.keys.extend(Secret::new(&key));
+    Ok(Some(key))
 }
 
 async fn start(config: Config) -> Result<Running, Failure> {

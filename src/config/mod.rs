@@ -19,6 +19,7 @@ mod listen;
 mod process;
 mod reader;
 mod rooms;
+mod services;
 mod topic;
 mod traffic;
 mod value;
@@ -35,6 +36,7 @@ pub use listen::{AllowedOrigin, HttpConfig, Identity, IdentityFiles, MqttConfig,
 pub use process::{LogConfig, LogFormat, MetricsConfig, ServerConfig, SessionConfig, SysConfig};
 use reader::{Entry, Reader};
 pub use rooms::{PresenceConfig, RoomsConfig};
+pub use services::{ApiConfig, Hook, IceConfig, WebhooksConfig};
 pub use topic::{
     Audience, Combination, Level, Pattern, PatternError, PayloadKind, QosRule, Rate, RetainRule, TopicRow, TopicRows,
     Word,
@@ -66,6 +68,12 @@ pub struct Config {
     pub presence: PresenceConfig,
     /// How many rooms and members there may be.
     pub rooms: RoomsConfig,
+    /// Who may use the API.
+    pub api: ApiConfig,
+    /// STUN and TURN servers.
+    pub ice: IceConfig,
+    /// Events over HTTP.
+    pub webhooks: WebhooksConfig,
     /// `$SYS` topics.
     pub sys: SysConfig,
     /// Logs.
@@ -114,9 +122,15 @@ impl Config {
             ("session", self.session != other.session),
             ("presence", self.presence != other.presence),
             ("rooms", self.rooms != other.rooms),
+            ("api", self.api != other.api),
+            ("ice", self.ice != other.ice),
+            ("webhooks", self.webhooks != other.webhooks),
             ("sys", self.sys != other.sys),
             ("log", self.log != other.log),
             ("metrics", self.metrics != other.metrics),
+            ("api", self.api != other.api),
+            ("ice", self.ice != other.ice),
+            ("webhooks", self.webhooks != other.webhooks),
         ];
         sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
@@ -180,6 +194,9 @@ impl Sources {
             session: SessionConfig::read(&mut reader),
             presence: PresenceConfig::read(&mut reader),
             rooms: RoomsConfig::read(&mut reader),
+            api: ApiConfig::read(&mut reader),
+            ice: IceConfig::read(&mut reader),
+            webhooks: WebhooksConfig::read(&mut reader),
             sys: SysConfig::read(&mut reader),
             log: LogConfig::read(&mut reader),
             metrics: MetricsConfig::read(&mut reader),
@@ -187,6 +204,7 @@ impl Sources {
         };
         listen::check(&mut reader, &config.http, &config.mqtt, &config.tls);
         auth::check(&mut reader, &config);
+        services::check(&mut reader, &config);
         Ok(Effective { entries: reader.finish()?, topic_origins, config })
     }
 }

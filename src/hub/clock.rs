@@ -45,6 +45,8 @@ pub(crate) enum Due {
     Retained(Box<str>),
     /// The connection's token is about to run out, or has.
     Token(Weak<Session>, u32),
+    /// The connection's TURN credential is about to run out.
+    Ice(Weak<Session>, u32),
     /// The grace of a place in a room is over.
     Lapse(Lapse),
     /// Nobody may be kept out of this room any more, and nobody is in it.
@@ -148,6 +150,7 @@ impl Hub {
             Due::Stuck(session, epoch) => session.upgrade().iter().for_each(|it| self.look_if_stuck(it, epoch, now)),
             Due::Retained(topic) => self.expire_retained(&topic, now),
             Due::Token(session, epoch) => session.upgrade().iter().for_each(|it| self.watch_token(it, epoch, now)),
+            Due::Ice(session, epoch) => session.upgrade().iter().for_each(|it| self.renew_ice(it, epoch, now)),
             Due::Lapse(lapse) => self.lapse(&lapse, now),
             Due::Bans(room) => self.bans_over(&room, now),
         }

@@ -11,6 +11,7 @@
 mod clock;
 mod collect;
 mod dirty;
+mod ice;
 pub mod index;
 mod kept;
 mod message;
@@ -54,10 +55,12 @@ use store::Store;
 pub use timers::{TimerKey, Timers};
 
 use crate::{
+    ice::Ice,
     metrics::Metrics,
     policy::{Policy, Visible},
     room::{Overview, Rooms},
     session::{QueueLimits, Session},
+    webhooks::Webhooks,
     wire::mqtt::SubscribeOptions,
 };
 
@@ -82,6 +85,8 @@ pub struct Hub {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) policy: Policy,
     pub(crate) rooms: Rooms,
+    pub(crate) ice: Ice,
+    pub(crate) webhooks: Option<Webhooks>,
     /// What this server is called in events.
     pub(crate) node: Box<str>,
     shards: Box<[Mutex<Shard>]>,
@@ -142,6 +147,8 @@ impl Hub {
     pub fn new(limits: HubLimits, policy: Policy, rooms: Rooms, node: &str, metrics: Arc<Metrics>) -> Self {
         Self {
             rooms,
+            ice: Ice::default(),
+            webhooks: None,
             node: node.into(),
             limits,
             metrics,
@@ -156,6 +163,11 @@ impl Hub {
             started: Instant::now(),
             next_subscriber: AtomicU64::new(1),
         }
+    }
+
+    /// The same with servers for calls, and with somebody who is told of events over HTTP.
+    pub(crate) fn serving(self, ice: Ice, webhooks: Option<Webhooks>) -> Self {
+        Self { ice, webhooks, ..self }
     }
 
     /// Counts what is held.

@@ -266,7 +266,7 @@ impl Hub {
     }
 
     fn stop_watching(&self, link: &Link) {
-        [link.silence_watch, link.stuck_watch, link.token_watch]
+        [link.silence_watch, link.stuck_watch, link.token_watch, link.ice_watch]
             .into_iter()
             .flatten()
             .for_each(|key| self.clock.cancel(key));

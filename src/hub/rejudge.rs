@@ -34,6 +34,7 @@ impl Hub {
         }
         let mut dirty = Dirty::default();
         self.rejudge(session, epoch, now, &mut dirty);
+        self.ice_resumed(session, epoch, now, &mut dirty);
         // Its CONNACK goes first, with the connection that is only beginning.
         dirty.flush(self, now);
     }
@@ -90,7 +91,7 @@ impl Hub {
         let permit = self.policy.subscribe(&asker, &kept.filter, kept.options)?;
         let joined = kept.joins();
         if kept.standing == Standing::Asleep && !session.lock().connected() {
-            return Ok(()); // it goes on sleeping
+            return Ok(None); // it goes on sleeping
         }
         if kept.standing == Standing::Asleep || permit.joins().is_some() && joined.is_none() {
             self.subscribe(session, &permit, identity, kept.id, now, dirty)?;
@@ -193,6 +194,7 @@ impl Hub {
         if let Some(room) = room.filter(|_| existed) {
             self.unsubscribed(session, &room, now, dirty);
         }
+        self.ice_unsubscribed(session);
         existed
     }
 

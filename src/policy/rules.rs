@@ -30,6 +30,13 @@ pub struct ClassTag {
     class: ClassId,
 }
 
+impl ClassTag {
+    /// The class's place in its table.
+    pub fn class(self) -> ClassId {
+        self.class
+    }
+}
+
 /// The part of what it matches that a subscription shows.
 #[derive(Debug)]
 pub struct Visible {

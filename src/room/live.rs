@@ -416,6 +416,9 @@ impl Hub {
 
     /// Publishes an event for services, if anybody listens.
     pub(crate) fn tell(&self, topic: &str, event: Event<'_>, dirty: &mut Dirty) {
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.offer(topic, &event);
+        }
         if self.is_subscribed(topic) {
             let payload = serde_json::to_vec(&event).unwrap_or_default();
             self.publish_own(topic, &payload, QoS::AtLeastOnce, false, dirty);

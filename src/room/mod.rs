@@ -25,8 +25,10 @@ mod live;
 mod moderation;
 mod places;
 mod registry;
+mod survey;
 
 pub use live::{Entry, Event, Gone, Lapse, Parting, timestamp};
 pub use moderation::{Action, Moderation, Problem};
 pub use places::{Closed, Held, Join, Member, Reason, Refused, Room};
 pub use registry::{Overview, Rooms, SessionRef};
+pub use survey::{Summary, Survey};

@@ -49,6 +49,22 @@ pub enum Action {
     Limit,
 }
 
+impl Action {
+    /// The action of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "kick" => Self::Kick,
+            "ban" => Self::Ban,
+            "unban" => Self::Unban,
+            "lock" => Self::Lock,
+            "unlock" => Self::Unlock,
+            "close" => Self::Close,
+            "limit" => Self::Limit,
+            _ => return None,
+        })
+    }
+}
+
 /// Why an order was not carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {

@@ -74,6 +74,8 @@ pub struct Link {
     pub silence_watch: Option<TimerKey>,
     /// The next look at the token.
     pub token_watch: Option<TimerKey>,
+    /// The next answer to who wants to know the ICE servers.
+    pub ice_watch: Option<TimerKey>,
     /// While set, only the connection's own task writes: a SUBACK is to precede what it brings.
     pub corked: bool,
     /// The socket has failed: nothing more is written.
@@ -114,6 +116,7 @@ impl Link {
             probe: None,
             silence_watch: None,
             token_watch: None,
+            ice_watch: None,
             corked: false,
             failed: false,
             close: None,

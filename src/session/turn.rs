@@ -253,6 +253,7 @@ impl Work<'_> {
         let hub = &self.edge.hub;
         let asker = Asker { identity: self.identity, client_id: &self.session.client_id, in_room: &|_| true };
         let permit = hub.policy.permit(&asker, decided, self.session.id, publish, self.now)?;
+        decided.class().into_iter().for_each(|tag| hub.metrics.message(tag.class()));
         hub.take(self.session, permit, self.now, &mut self.scratch.dirty)
     }
 
@@ -327,6 +328,7 @@ impl Work<'_> {
         let asker = Asker { identity: self.identity, client_id: &self.session.client_id, in_room: &|_| false };
         let permit = hub.policy.subscribe(&asker, filter, options)?;
         hub.subscribe(self.session, &permit, self.identity, id, self.now, &mut self.scratch.dirty)?;
+        hub.ice_subscribed(self.session, &permit, id, self.now, &mut self.scratch.dirty);
         self.errors_heard |= hub.policy.rules().errors_topic(&self.session.user).is_some_and(|topic| topic == filter);
         Ok(permit.options().qos)
     }

@@ -13,6 +13,7 @@
 
 mod client;
 mod connection;
+mod http;
 mod packets;
 mod socket;
 
@@ -25,6 +26,7 @@ use std::{
 
 pub use client::{Client, Will};
 pub use connection::{Connection, options};
+pub use http::Answer;
 pub use packets::{Ack, ConnAck, Disconnect, Message, Received, SubAck};
 pub use socket::{Progress, Socket, Transport};
 pub use wigwag::{

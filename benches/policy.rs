@@ -64,7 +64,9 @@ fn decisions(criterion: &mut Criterion) {
     ] {
         let publish = publish(topic, &offer);
         assert_eq!(policy.decide(&asker, &publish).is_ok(), allowed, "{what}");
-        group.bench_function(what, |bencher| bencher.iter(|| policy.decide(black_box(&asker), black_box(&publish)).is_ok()));
+        group.bench_function(what, |bencher| {
+            bencher.iter(|| policy.decide(black_box(&asker), black_box(&publish)).is_ok())
+        });
     }
     group.bench_function("the name tag of an offer of 6 KB", |bencher| {
         bencher.iter(|| check(black_box(&offer), Kind::Signal, black_box(Some("alice"))));

@@ -93,7 +93,9 @@ fn user<'t>((message, header, claims, signature): &'t Parts<'_>, exacting: bool)
         Some(seconds.map(|seconds| seconds as u64))
     };
     let in_time = time("exp")??.checked_add(LEEWAY)? > NOW
-        && ["nbf", "iat"].iter().all(|name| time(name).is_none_or(|time| time.is_some_and(|time| time <= NOW + LEEWAY)));
+        && ["nbf", "iat"]
+            .iter()
+            .all(|name| time(name).is_none_or(|time| time.is_some_and(|time| time <= NOW + LEEWAY)));
     let for_us = match (exacting, claims.get("aud")) {
         (false, aud) => aud.is_none(),
         (true, Some(Value::Array(all))) => all.iter().any(|one| one == "wigwag"),
@@ -102,7 +104,8 @@ fn user<'t>((message, header, claims, signature): &'t Parts<'_>, exacting: bool)
     let from_whom = !exacting || claims.get("iss").is_some_and(|iss| iss == "https://id.example");
     let texts = |value: &Value| value.as_array().is_some_and(|all| all.iter().all(Value::is_string));
     let lists = ["publish", "subscribe", "retain", "roles"].iter().all(|name| claims.get(*name).is_none_or(texts));
-    let rooms = claims.get("rooms").is_none_or(|rooms| rooms.as_object().is_some_and(|rooms| rooms.values().all(texts)));
+    let rooms =
+        claims.get("rooms").is_none_or(|rooms| rooms.as_object().is_some_and(|rooms| rooms.values().all(texts)));
     let id = claims.get("jti").is_none_or(|id| id.as_str().is_some_and(|id| id.len() <= MAX_ID));
     let all = ours && in_time && for_us && from_whom && lists && rooms && id;
     claims.get("sub")?.as_str().filter(|sub| all && is_name(sub))

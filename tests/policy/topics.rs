@@ -160,6 +160,26 @@ fn abuse_07_publishing_to_a_forbidden_topic() {
     assert_eq!(bob.expect_message().topic, "rooms/demo/chat");
 }
 
+/// Whoever answers may have more rights than who asks.
+#[test]
+fn abuse_07_a_response_topic_that_is_forbidden() {
+    let (broker, mut bob) = with_bob();
+    let mut alice = member(&broker, Version::V5, "alice");
+    let ask = |topic: &str| signal("rooms/demo/signal/bob", "alice").qos(1).response_topic(topic);
+    for topic in ["users/bob/inbox", "rooms/secret/chat", "events/x", "$SYS/x", "users/bob/errors", "app/x"] {
+        assert_eq!(alice.publish(ask(topic)), 0x87, "{topic}");
+        assert_eq!(line(&alice.expect_message())["topic"], "rooms/demo/signal/bob");
+        let will = client(Version::V5, "carol", demo(&["join"]));
+        let will = will.will(signal("rooms/demo/chat", "carol").response_topic(topic));
+        assert_eq!(broker.connect_refused(will).reason, 0x87);
+    }
+    bob.expect_nothing();
+    for topic in ["users/alice/inbox", "rooms/demo/signal/alice", "rooms/demo/signal/bob", "rooms/demo/chat"] {
+        assert_eq!(alice.publish(ask(topic)), 0, "{topic}");
+        assert_eq!(bob.expect_message().response_topic.as_deref(), Some(topic));
+    }
+}
+
 #[test]
 fn abuse_08_will_on_a_forbidden_topic() {
     let (broker, mut bob) = with_bob();

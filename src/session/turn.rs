@@ -226,7 +226,10 @@ impl Work<'_> {
     fn refused(&mut self, action: &'static str, topic: &str, refusal: Refusal) -> Result<(), Stop> {
         let hub = &self.edge.hub;
         hub.metrics.refused(action, refusal.reason);
-        hub.report(&self.session.user, topic, action, refusal.reason, refusal.what, &mut self.scratch.dirty);
+        let now = hub.nanos(self.now);
+        if self.throttled().tells(now) {
+            hub.report(&self.session.user, topic, action, refusal.reason, refusal.what, &mut self.scratch.dirty);
+        }
         let is_strike = refusal != TOO_FAST;
         let address = self.session.lock().link().and_then(|link| link.address);
         if is_strike && self.edge.strikes.strike(self.identity.base(), address, self.now) {

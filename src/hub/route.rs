@@ -206,8 +206,12 @@ impl Hub {
         let (group, filter) = (permit.group(), permit.filter());
         let still_there = || {
             let mut state = session.lock();
-            let kept = state.find(permit.asked()).ok().map(|at| &mut state.subscriptions[at]);
-            kept.filter(|kept| !kept.asleep).map(|kept| *kept = Kept::new(permit, id)).is_some()
+            let Some(at) = state.find(permit.asked()).ok().filter(|at| !state.subscriptions[*at].asleep) else {
+                return false;
+            };
+            state.subscriptions[at] = Kept::new(permit, id);
+            state.outbound.show(filter, permit.visible());
+            true
         };
         // What is replaced is dropped after the lock is released.
         let _replaced = if is_wide(filter) {

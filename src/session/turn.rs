@@ -90,14 +90,14 @@ impl Handler for Turn<'_> {
         self.inbound.version
     }
 
-    fn packet(&mut self, packet: Packet<'_>, _bytes: &[u8]) -> Result<(), Stop> {
+    fn packet(&mut self, packet: Packet<'_>, bytes: &[u8]) -> Result<(), Stop> {
         let work = &mut self.work;
         work.heard = true;
         if work.session.epoch() != work.epoch {
             return Err(Stop::Replaced); // whatever it still says, the session is another connection's
         }
         if let Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::PingReq | Packet::Auth(_) = packet {
-            work.admit(None, 0).map_err(Stop::Later)?; // there is no refusing these: they wait as long as it takes
+            work.admit(None, bytes.len()).map_err(Stop::Later)?; // there is no refusing these: they wait as long as it takes
         }
         match self.inbound.step(packet)? {
             Step::Publish(publish) => work.publish(&publish)?,

@@ -230,6 +230,25 @@ fn a_ban_ends() {
     assert!(start.elapsed() >= Duration::from_millis(300));
 }
 
+#[test]
+fn failed_logins_make_an_address_wait() {
+    for version in VERSIONS {
+        let broker = limited(|config| {
+            with_tokens(config);
+            (config.auth.failures, config.auth.failure_wait) = (Some(3), Duration::from_secs(3600));
+        });
+        let mut bob = broker.connect(client(version, "bob", json!({})));
+        for _ in 0..3 {
+            let refused = broker.connect_refused(with_token(version, "alice", "eyJ.e30.x"));
+            assert_eq!(refused.reason, connack_code(version, 0x86));
+        }
+        let good = client(version, "alice", json!({}));
+        assert_eq!(broker.connect_refused(good).reason, connack_code(version, 0x8A), "from here, for a while");
+        bob.ping();
+        assert_eq!(broker.metric("wigwag_refused_total{action=\"connect\",reason=\"banned\"}"), 1);
+    }
+}
+
 /// 57
 #[test]
 fn a_flood_of_pingreq_is_read_no_faster_than_anything_else() {

@@ -49,15 +49,15 @@ pub struct Parts<'a> {
 
 impl Message {
     pub fn new(parts: &Parts<'_>, now: Instant) -> Self {
-        let mut bytes = Vec::with_capacity(parts.topic.len() + parts.payload.len());
+        let properties_len = parts.properties.forwarded_len(parts.sender);
+        let mut bytes = Vec::with_capacity(parts.topic.len() + properties_len + parts.payload.len());
         bytes.extend_from_slice(parts.topic.as_bytes());
         parts.properties.encode_forwarded(parts.sender, &mut bytes);
-        let properties_len = (bytes.len() - parts.topic.len()) as u32;
         bytes.extend_from_slice(parts.payload);
         Self {
             bytes: bytes.into_boxed_slice(),
             topic_len: parts.topic.len() as u16,
-            properties_len,
+            properties_len: properties_len as u32,
             qos: parts.qos,
             retain: parts.retain,
             raised: parts.raised,

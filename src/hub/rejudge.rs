@@ -238,6 +238,9 @@ impl Hub {
             self.clock.cancel(key);
         }
         drop(state);
+        if self.policy.auth.is_revoked(identity) {
+            self.remove(session, REVOKED, now); // between the look at what was shown and now
+        }
         self.watch_token(session, epoch, now);
     }
 

@@ -218,7 +218,10 @@ impl Hub {
             let mut state = session.lock();
             let found = state.find(permit.asked()).ok();
             let live = found.filter(|at| state.subscriptions[*at].standing == Standing::Live);
-            live.map(|at| state.subscriptions[at] = Kept::new(permit, id)).is_some()
+            let Some(at) = live else { return false };
+            state.subscriptions[at] = Kept::new(permit, id);
+            state.outbound.show(filter, permit.visible());
+            true
         };
         // What is replaced is dropped after the lock is released.
         let _replaced = if is_wide(filter) {

@@ -67,6 +67,9 @@ pub struct Policy {
 
 const NOT_OURS: Refusal =
     Refusal { reason: ReasonCode::NOT_AUTHORIZED, what: "topics that begin with $ belong to the server" };
+/// Whoever answers writes there by its own rights, which may be more: nobody makes another write where it could not.
+const NOT_FOR_RESPONSES: Refusal =
+    Refusal { reason: ReasonCode::NOT_AUTHORIZED, what: "you may neither read nor write the response topic" };
 const NAME_TOO_LONG: Refusal =
     Refusal { reason: ReasonCode::TOPIC_NAME_INVALID, what: "topic longer or deeper than this server allows" };
 const FILTER_TOO_LONG: Refusal =
@@ -123,6 +126,11 @@ impl Policy {
         let size = publish.payload.len();
         let decision = asker.with_who(|who| rules.table.publish(who, publish.topic, publish.qos, publish.retain, size));
         let decision = decision?;
+        if let Some(response) = publish.properties.response_topic
+            && !asker.with_who(|who| rules.may_use(who, response))
+        {
+            return Err(NOT_FOR_RESPONSES);
+        }
         let row = rules.table.row(decision.class);
         Ok(Decided {
             meaning: rules.meaning(&decision),

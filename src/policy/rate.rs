@@ -101,12 +101,26 @@ pub struct Throttle {
     user: Option<Arc<SharedBucket>>,
     address: Option<Arc<SharedBucket>>,
     classes: SmallVec<[(ClassTag, Bucket); 2]>,
+    told: Bucket,
 }
+
+/// Refusals of one connection that its user is told of.
+const TOLD: Rate = Rate { messages: Some(10), bytes: None, burst: Duration::from_secs(10) };
 
 /// Classes of one connection whose debts are remembered; the one that is paid off first makes room.
 const CLASSES: usize = 16;
 
 impl Throttle {
+    /// Whether a user is told of one more refusal.
+    pub fn tells(&mut self, now: Nanos) -> bool {
+        let price = Price::of(&TOLD, 0);
+        let tells = self.told.wait(&price, now) == 0;
+        if tells {
+            self.told.charge(&price, now);
+        }
+        tells
+    }
+
     /// Takes something that has happened already from all buckets but those of classes. Says how long nothing more may
     /// happen.
     pub fn charge(&mut self, bytes: usize, now: Nanos) -> Duration {
@@ -228,6 +242,7 @@ impl Throttles {
             address: address.filter(|_| bounded(&rates.address)).map(|address| self.addresses.lock().get(address)),
             connection: Bucket::default(),
             classes: SmallVec::new(),
+            told: Bucket::default(),
             rates,
         }
     }
@@ -281,6 +296,13 @@ mod tests {
         assert_eq!(one.charge(0, 0), Duration::from_millis(200));
         assert_eq!(one.admit(None, 0, 0), Err(Duration::from_millis(200)));
         assert_eq!(one.admit(None, 0, SECOND / 5), Ok(()));
+    }
+
+    #[test]
+    fn of_very_many_refusals_some_are_told() {
+        let mut one = throttles(rate(0, 0, 1), rate(0, 0, 1), rate(0, 0, 1)).of("alice", None);
+        let told = |one: &mut Throttle, now| (0..1000).filter(|_| one.tells(now)).count();
+        assert_eq!((told(&mut one, 0), told(&mut one, SECOND)), (101, 10));
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Meaning,
-    table::{ClassId, ClassSet, PublishDecision, TopicTable},
+    table::{ClassId, ClassSet, PublishDecision, TopicTable, Who},
 };
 use crate::{
     config::{PayloadKind, TopicRows},
     hub::Message,
+    wire::mqtt::QoS,
 };
 
 /// See the module.
@@ -74,6 +75,12 @@ impl Rules {
 
     pub(super) fn life(&self, decision: &PublishDecision<'_>) -> Option<Duration> {
         (decision.payload == PayloadKind::Signal).then_some(SIGNAL_LIFE)
+    }
+
+    /// Whether somebody may read a topic, or write to it.
+    pub(super) fn may_use(&self, who: &Who<'_>, topic: &str) -> bool {
+        self.table.subscribe(who, topic, false, QoS::AtMostOnce).is_ok()
+            || self.table.publish(who, topic, self.table.max_qos(), false, 0).is_ok()
     }
 
     /// Where the server writes that a user is in a room.

@@ -19,6 +19,7 @@ use std::{
 use super::Cursor;
 use crate::{
     hub::Message,
+    policy::Visible,
     wire::mqtt::{QoS, ReasonCode},
 };
 
@@ -185,6 +186,12 @@ impl Outbound {
     pub fn begin(&mut self, cursor: Cursor) {
         self.cursors.retain(|old| old.filter != cursor.filter);
         self.cursors.push(cursor);
+    }
+
+    /// A subscription shows another part of what it matches from now on, also of what it is still to bring.
+    pub fn show(&mut self, filter: &str, visible: Option<&Arc<Visible>>) {
+        let cursors = self.cursors.iter_mut().filter(|cursor| *cursor.filter == *filter);
+        cursors.for_each(|cursor| cursor.visible = visible.cloned());
     }
 
     /// A subscription need not bring any more.

@@ -90,14 +90,14 @@ impl Handler for Turn<'_> {
         self.inbound.version
     }
 
-    fn packet(&mut self, packet: Packet<'_>, _bytes: &[u8]) -> Result<(), Stop> {
+    fn packet(&mut self, packet: Packet<'_>, bytes: &[u8]) -> Result<(), Stop> {
         let work = &mut self.work;
         work.heard = true;
         if work.session.epoch() != work.epoch {
             return Err(Stop::Replaced); // whatever it still says, the session is another connection's
         }
         if let Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::PingReq | Packet::Auth(_) = packet {
-            work.admit(None, 0).map_err(Stop::Later)?; // there is no refusing these: they wait as long as it takes
+            work.admit(None, bytes.len()).map_err(Stop::Later)?; // there is no refusing these: they wait as long as it takes
         }
         match self.inbound.step(packet)? {
             Step::Publish(publish) => work.publish(&publish)?,
@@ -231,7 +231,10 @@ impl Work<'_> {
     fn refused(&mut self, action: &'static str, topic: &str, refusal: Refusal) -> Result<(), Stop> {
         let hub = &self.edge.hub;
         hub.metrics.refused(action, refusal.reason);
-        hub.report(&self.session.user, topic, action, refusal.reason, refusal.what, &mut self.scratch.dirty);
+        let now = hub.nanos(self.now);
+        if self.throttled().tells(now) {
+            hub.report(&self.session.user, topic, action, refusal.reason, refusal.what, &mut self.scratch.dirty);
+        }
         let is_strike = refusal != TOO_FAST;
         let address = self.session.lock().link().and_then(|link| link.address);
         if is_strike && self.edge.strikes.strike(self.identity.base(), address, self.now) {

@@ -182,6 +182,28 @@ fn abuse_26_an_observer_sees_less_after_a_refresh() {
     assert_eq!(olga.expect_message().text(), "5");
 }
 
+/// Nor does it get retained messages that it was still to get.
+#[test]
+fn abuse_26_an_observer_gets_less_of_what_is_retained() {
+    let broker = Broker::shipped_with(|config| {
+        with_tokens(config);
+        config.limits.queue_messages = 16;
+    });
+    let root = broker.running().client("root").expect("a name");
+    for n in 0..50 {
+        root.publish_retained(&format!("app/{n}"), b"x", QoS::AtLeastOnce).expect("root may");
+    }
+    let grants = |filters: &[&str]| json!({ "roles": ["observe"], "subscribe": filters });
+    let mut olga = broker.connect(refreshing("olga", grants(&["app/#"])).receive_maximum(1));
+    let id = olga.send_subscribe(&[("#", options(1))], None);
+    olga.expect_suback(id);
+    let first = olga.expect_publish();
+    assert_eq!(refresh(&mut olga, &token("olga", grants(&[]))), []);
+    olga.send_puback(first.id);
+    olga.expect_nothing();
+    olga.expect_silence(Duration::from_millis(100));
+}
+
 #[test]
 fn abuse_26_a_refresh_that_is_none() {
     let broker = tokens();

@@ -82,22 +82,24 @@ fn what_would_wait_too_long_is_refused_and_that_is_no_strike() {
         assert_eq!(bob.subscribe("rooms/demo/chat", 1), 1);
         let mut alice = broker.connect(named(version, "alice"));
         assert_eq!(alice.subscribe("users/alice/errors", 0), 0);
-        let mut all = Vec::new();
-        for n in 0..200 {
+        let (mut all, start) = (Vec::new(), Instant::now());
+        for n in 0..400 {
             chat(n).qos(1).id(n as u16 + 1).encode(&mut all, version);
         }
         alice.send_bytes(&all); // one read
-        let codes: Vec<u8> = (1..=200).map(|id| alice.expect_puback(id).reason).collect();
+        let codes: Vec<u8> = (1..=400).map(|id| alice.expect_puback(id).reason).collect();
         let arrived = drained(&mut bob);
-        assert!((21..200).contains(&arrived), "{arrived}");
+        assert!((21..400).contains(&arrived), "{arrived}");
         let refused = broker.metric("wigwag_refused_total{action=\"publish\",reason=\"quota exceeded\"}");
-        assert_eq!(refused as usize, 200 - arrived);
+        assert_eq!(refused as usize, 400 - arrived);
         if version == Version::V5 {
-            assert_eq!(codes.iter().filter(|code| **code == 0x97).count(), 200 - arrived);
+            assert_eq!(codes.iter().filter(|code| **code == 0x97).count(), 400 - arrived);
             assert_eq!(codes.iter().filter(|code| **code == 0).count(), arrived);
         }
-        let told = alice.expect_message();
-        assert_eq!(line(&told)["code"], 0x97);
+        assert_eq!(line(&alice.expect_message())["code"], 0x97);
+        let told = 1 + drained(&mut alice);
+        let most = 102 + (start.elapsed().as_secs_f64() * 10.0) as usize;
+        assert!((1..=most).contains(&told), "{told} lines for {refused} refusals");
         // It is connected, and once it goes slower it is listened to.
         alice.ping();
         let again = Instant::now();
@@ -226,6 +228,25 @@ fn a_ban_ends() {
         assert!(start.elapsed() < PATIENCE);
     }
     assert!(start.elapsed() >= Duration::from_millis(300));
+}
+
+#[test]
+fn failed_logins_make_an_address_wait() {
+    for version in VERSIONS {
+        let broker = limited(|config| {
+            with_tokens(config);
+            (config.auth.failures, config.auth.failure_wait) = (Some(3), Duration::from_secs(3600));
+        });
+        let mut bob = broker.connect(client(version, "bob", json!({})));
+        for _ in 0..3 {
+            let refused = broker.connect_refused(with_token(version, "alice", "eyJ.e30.x"));
+            assert_eq!(refused.reason, connack_code(version, 0x86));
+        }
+        let good = client(version, "alice", json!({}));
+        assert_eq!(broker.connect_refused(good).reason, connack_code(version, 0x8A), "from here, for a while");
+        bob.ping();
+        assert_eq!(broker.metric("wigwag_refused_total{action=\"connect\",reason=\"banned\"}"), 1);
+    }
 }
 
 /// 57

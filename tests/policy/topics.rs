@@ -160,6 +160,26 @@ fn abuse_07_publishing_to_a_forbidden_topic() {
     assert_eq!(bob.expect_message().topic, "rooms/demo/chat");
 }
 
+/// Whoever answers may have more rights than who asks.
+#[test]
+fn abuse_07_a_response_topic_that_is_forbidden() {
+    let (broker, mut bob) = with_bob();
+    let mut alice = member(&broker, Version::V5, "alice");
+    let ask = |topic: &str| signal("rooms/demo/signal/bob", "alice").qos(1).response_topic(topic);
+    for topic in ["users/bob/inbox", "rooms/secret/chat", "events/x", "$SYS/x", "users/bob/errors", "app/x"] {
+        assert_eq!(alice.publish(ask(topic)), 0x87, "{topic}");
+        assert_eq!(line(&alice.expect_message())["topic"], "rooms/demo/signal/bob");
+        let will = client(Version::V5, "carol", demo(&["join"]));
+        let will = will.will(signal("rooms/demo/chat", "carol").response_topic(topic));
+        assert_eq!(broker.connect_refused(will).reason, 0x87);
+    }
+    bob.expect_nothing();
+    for topic in ["users/alice/inbox", "rooms/demo/signal/alice", "rooms/demo/signal/bob", "rooms/demo/chat"] {
+        assert_eq!(alice.publish(ask(topic)), 0, "{topic}");
+        assert_eq!(bob.expect_message().response_topic.as_deref(), Some(topic));
+    }
+}
+
 #[test]
 fn abuse_08_will_on_a_forbidden_topic() {
     let (broker, mut bob) = with_bob();
@@ -499,5 +519,87 @@ fn abuse_17_an_empty_table_denies_everything() {
             assert_eq!(broker.connect_refused(will).reason, connack_code(version, 0x87));
             alice.disconnect();
         }
+    }
+}
+
+/// A broker with tokens whose table is this text alone.
+fn ruled_by(table: &str) -> Broker {
+    Broker::shipped_with(|config| {
+        with_tokens(config);
+        config.topics = Config::from_toml_str(table).expect("a table").topics;
+    })
+}
+
+#[test]
+fn rows_for_one_client_are_for_that_client_alone() {
+    let broker = ruled_by(
+        r#"
+        [[topic]]
+        name = "own"
+        filter = "client/{client}/#"
+        publish = ["anyone"]
+        subscribe = ["anyone"]
+        [[topic]]
+        name = "tenant"
+        filter = "tenant/{claim:tenant}/#"
+        publish = ["anyone"]
+        subscribe = ["anyone"]
+        "#,
+    );
+    for version in VERSIONS {
+        let connect = |name: &str, tenant: &str| broker.connect(client(version, name, json!({ "tenant": tenant })));
+        let (mut alice, mut bob) = (connect("alice", "acme"), connect("bob", "other"));
+        let mut nobody = broker.connect(client(version, "nobody", json!({})));
+        let mut slash = connect("slash", "acme/x");
+        for allowed in ["client/client of alice/#", "client/client of alice", "tenant/acme/+", "tenant/acme/x/y"] {
+            assert_eq!(alice.subscribe(allowed, 1), 1, "{allowed}");
+            for other in [&mut bob, &mut nobody, &mut slash] {
+                assert_eq!(other.subscribe(allowed, 1), no(version), "{allowed}");
+            }
+        }
+        for denied in ["client/+/x", "tenant/#", "tenant/+/x", "client/#", "#", "tenant/acme/../other/x", "tenant//x"] {
+            let expected = if denied == "tenant/acme/../other/x" { 1 } else { no(version) };
+            assert_eq!(alice.subscribe(denied, 1), expected, "{denied}");
+        }
+        let code = bob.publish(Message::new("tenant/acme/x", "stolen").qos(1));
+        assert_eq!(code, if version == Version::V5 { 0x87 } else { 0 });
+        alice.expect_nothing();
+        alice.publish(Message::new("tenant/acme/x", "own").qos(1));
+        assert_eq!(alice.expect_message().text(), "own");
+        bob.expect_nothing();
+    }
+}
+
+#[test]
+fn a_floor_and_a_cap_of_qos() {
+    let broker = ruled_by(
+        r#"
+        [[topic]]
+        name = "firm"
+        filter = "firm/#"
+        publish = ["anyone"]
+        subscribe = ["anyone"]
+        qos = { min = 1, max = 1 }
+        [[topic]]
+        name = "light"
+        filter = "light/#"
+        publish = ["anyone"]
+        subscribe = ["anyone"]
+        qos = { max = 0 }
+        "#,
+    );
+    for version in VERSIONS {
+        let mut alice = broker.connect(client(version, "alice", json!({})));
+        if version == Version::V5 {
+            assert_eq!(alice.connack.maximum_qos, Some(QoS::AtLeastOnce), "no class has more [MQTT-3.2.2-9]");
+        }
+        assert_eq!(alice.subscribe_all(&[("firm/#", options(2)), ("light/#", options(2))], None), [1, 0]);
+        alice.publish(Message::new("firm/x", "0"));
+        alice.expect_nothing();
+        alice.publish(Message::new("firm/x", "1").qos(1));
+        assert_eq!(alice.expect_message().gist(), ("firm/x", "1", 1, false));
+        alice.publish(Message::new("light/x", "2").qos(1));
+        assert_eq!(alice.expect_message().gist(), ("light/x", "2", 0, false));
+        alice.disconnect();
     }
 }

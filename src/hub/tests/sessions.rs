@@ -1,13 +1,17 @@
 //! How sessions begin, go on and end, and what becomes of wills.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use crate::{
     hub::{
-        End, HubLimits, KeptLimits,
+        End, HubLimits, KeptLimits, REVOKED,
         registry::NEVER,
         testing::{Asks, CLEAN, KEPT, LIMITS, World},
     },
+    policy::auth::Revocation,
     wire::mqtt::{QoS, ReasonCode},
 };
 
@@ -446,4 +450,19 @@ fn everybody_can_be_asked_to_leave() {
     world.disconnect(&peers[1], End::Normal);
     world.hub.close_all(crate::hub::registry::SILENT);
     assert!(peers[0].session.lock().link().unwrap().close.is_some());
+}
+
+/// What was shown was good a moment ago, and those who were connected have been looked through already.
+#[test]
+fn who_is_revoked_while_it_connects_is_ended() {
+    let world = World::new();
+    let peer = world.connect("client", KEPT);
+    let identity = peer.session.lock().identity.clone().unwrap();
+    world.hub.identify(&peer.session, peer.epoch, &identity, world.now);
+    assert_eq!(peer.session.lock().link().unwrap().close, None);
+    world.hub.policy.auth.revocations().revoke(Revocation::User("user".into()), SystemTime::now()).unwrap();
+    world.hub.identify(&peer.session, peer.epoch, &identity, world.now);
+    let mut state = peer.session.lock();
+    assert!(state.ended);
+    assert_eq!(state.link().unwrap().close, Some(REVOKED));
 }

@@ -356,6 +356,17 @@ impl PublishProperties<'_> {
     ///
     /// With a `sender`, the user property [`SENDER`] says that name, whatever the list had under that key.
     pub fn encode_forwarded(&self, sender: Option<&str>, out: &mut Vec<u8>) {
+        self.put_forwarded(sender, out);
+    }
+
+    /// How many bytes [`PublishProperties::encode_forwarded`] appends.
+    pub fn forwarded_len(&self, sender: Option<&str>) -> usize {
+        let mut length = Length(0);
+        self.put_forwarded(sender, &mut length);
+        length.0
+    }
+
+    fn put_forwarded<S: Sink>(&self, sender: Option<&str>, out: &mut S) {
         self.put_all_but_user(out);
         match sender {
             None => self.user.put(out),

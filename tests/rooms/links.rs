@@ -1,0 +1,1 @@
+//! Links that die without a word.

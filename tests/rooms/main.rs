@@ -38,11 +38,6 @@ fn house(grace: Duration, change: impl FnOnce(&mut Config)) -> Broker {
     })
 }
 
-/// A broker in open mode.
-fn open_house(grace: Duration) -> Broker {
-    Broker::shipped_with(|config| config.presence.grace = grace)
-}
-
 /// The same client with a token of these claims, good for an hour unless they say something else.
 fn with_claims(client: Client, mut claims: Value) -> Client {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();

@@ -265,6 +265,18 @@ impl Hub {
         }
     }
 
+    /// The client says goodbye: it has left its rooms before it sees its connection closed.
+    pub fn leave_rooms(&self, session: &Arc<Session>, epoch: u32, now: Instant, dirty: &mut Dirty) {
+        let mut state = session.lock();
+        if session.epoch() != epoch {
+            return;
+        }
+        let rooms = state.joined();
+        let of_room = state.will.take_if(|will| will.message.room().is_some());
+        drop(state);
+        self.part(session, epoch, &rooms, End::Normal.parting(), of_room, now, dirty);
+    }
+
     fn stop_watching(&self, link: &Link) {
         [link.silence_watch, link.stuck_watch, link.token_watch, link.ice_watch]
             .into_iter()

@@ -199,7 +199,7 @@ impl Policy {
         will: &mqtt::Will<'_>,
         now: Instant,
     ) -> Result<Will, Refusal> {
-        let asker = Asker { identity, client_id, in_room: &|_| true };
+        let asker = Asker { identity, client_id, in_room: &|room| identity.grants.room(room).join };
         let publish = mqtt::Publish {
             dup: false,
             qos: will.qos,
@@ -234,7 +234,8 @@ impl Policy {
             return Err(WILL_REVOKED);
         }
         let Will { identity, client_id, message, expiry, .. } = will;
-        let asker = Asker { identity: &identity, client_id: &client_id, in_room: &|_| true };
+        let in_room = |room: &str| identity.grants.room(room).join;
+        let asker = Asker { identity: &identity, client_id: &client_id, in_room: &in_room };
         let properties = mqtt::PublishProperties::default();
         let publish = mqtt::Publish {
             dup: false,

@@ -375,6 +375,8 @@ impl Work<'_> {
         if !self.with_will {
             state.will = None; // [MQTT-3.14.4-3]
         }
+        drop(state);
+        self.edge.hub.leave_rooms(self.session, self.epoch, self.now, &mut self.scratch.dirty);
     }
 
     /// Writes what this read has brought: to the receivers first, then the answers.

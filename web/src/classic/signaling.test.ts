@@ -51,6 +51,7 @@ beforeEach(() => {
   room = joinRoom("ws://broker/mqtt", "demo", me, {
     onState: (state, reason) => said.push(reason === undefined ? state : `${state}: ${reason}`),
     onJoined: () => said.push("joined"),
+    onIceServers: (servers) => said.push(`servers ${JSON.stringify(servers)}`),
     onSignal: (signal) => received.push(signal),
     onTraffic: ({ direction, type, bytes }) => said.push(`${direction} ${type} ${bytes}`),
     onProblem: (text) => said.push(text),
@@ -72,7 +73,9 @@ describe("the room", () => {
     client.emit("close");
     client.connect();
     expect(client.done).toEqual([
+      ["subscribe", "users/alice/ice", { qos: 1 }],
       ["subscribe", topic, { qos: 1, nl: true }],
+      ["subscribe", "users/alice/ice", { qos: 1 }],
       ["subscribe", topic, { qos: 1, nl: true }],
     ]);
     expect(said).toEqual(["connected", "joined", "reconnecting", "connected", "joined"]);
@@ -89,6 +92,14 @@ describe("the room", () => {
     arrive(`{"username":"bob","session":"s2","hello":true}`);
     expect(received).toEqual([{ username: "bob", session: "s2", hello: true }]);
     expect(said).toEqual(["received hello 46"]);
+  });
+
+  it("passes on the servers that the broker tells of, and nothing else from there", () => {
+    const tell = (text: string): boolean => client.emit("message", "users/alice/ice", new TextEncoder().encode(text));
+    tell(`{"iceServers":[{"urls":["stun:x"]}],"ttl":60}`);
+    tell(`{"username":"bob","hello":true}`);
+    expect(said).toEqual([`servers [{"urls":["stun:x"]}]`]);
+    expect(received).toEqual([]);
   });
 
   it("reports what is no signal, and goes on", () => {

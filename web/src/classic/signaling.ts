@@ -5,6 +5,7 @@
  * which their sender published them, also across a lost connection or a restarted broker, and that nobody hears itself.
  */
 import mqtt from "mqtt";
+import { decodeIceServers, iceTopic } from "./ice";
 import { decodeSignal, encodeSignal, signalType, type Sender, type Signal, type SignalBody, type SignalType } from "./signal";
 
 /** `refused`: the broker does not let us into the room, and trying again would not help. */
@@ -22,6 +23,8 @@ export interface RoomHandlers {
   onState(state: SignalingState, reason?: string): void;
   /** The subscription stands: the first time, and again after every reconnect. */
   onJoined(): void;
+  /** The broker knows STUN and TURN servers. Comes again when their credentials are renewed. */
+  onIceServers(servers: RTCIceServer[]): void;
   onSignal(signal: Signal): void;
   onTraffic(traffic: Traffic): void;
   onProblem(text: string): void;
@@ -44,6 +47,7 @@ export function signalTopic(room: string): string {
 
 export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHandlers): Room {
   const topic = signalTopic(room);
+  const servers = iceTopic(me.username);
   const goodbye = encodeSignal({ ...me, bye: true });
 
   const client = mqtt.connect(brokerUrl, {
@@ -65,6 +69,9 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
   });
 
   client.on("connect", () => {
+    // First, so that the answer is here before anybody calls us. Without servers, or without leave to know them, we do
+    // without.
+    client.subscribe(servers, { qos: 1 }, () => undefined);
     // `nl` is No Local: the broker does not send us what we published.
     client.subscribe(topic, { qos: 1, nl: true }, (error) => {
       if (error === null) {
@@ -80,7 +87,12 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
   client.on("close", () => { if (!client.disconnecting) on.onState("reconnecting"); });
   client.on("error", (error) => { on.onProblem(error.message); });
 
-  client.on("message", (_topic, payload) => {
+  client.on("message", (about, payload) => {
+    if (about === servers) {
+      const iceServers = decodeIceServers(payload);
+      if (iceServers !== undefined) on.onIceServers(iceServers);
+      return;
+    }
     const signal = decodeSignal(payload);
     if (signal === undefined) {
       on.onProblem(`ignored a message of ${payload.length} bytes that is no signal`);

@@ -253,7 +253,7 @@ fn a_message_to_a_room() {
     assert_eq!((said.topic.as_str(), said.text(), said.qos), ("rooms/demo/chat", r#"{"text":"over at five"}"#, 1));
     assert_eq!(send(json!({ "topic": "signal", "payload": { "username": "operator", "x": 1 } })).status, 204);
     assert_eq!(alice.expect_message().topic, "rooms/demo/signal");
-    assert_eq!(send(json!({ "topic": "state/a/b", "payload": [1] })).status, 204);
+    assert_eq!(send(json!({ "topic": "state/a/b", "payload": {} })).status, 204);
 
     send(json!({ "topic": "signal", "payload": { "x": 1 } })).problem(422);
     send(json!({ "topic": "chat", "payload": { "username": "alice" } })).problem(403);
@@ -263,9 +263,14 @@ fn a_message_to_a_room() {
     for topic in ["", "+", "#", "x\u{0}", "../other/chat", "nothing"] {
         send(json!({ "topic": topic, "payload": {} })).problem(422);
     }
-    for body in
-        [json!({}), json!({ "topic": "chat" }), json!({ "payload": {}, "qos": 3 }), json!({ "payload": {}, "x": 1 })]
-    {
+    for body in [
+        json!({}),
+        json!({ "topic": "chat" }),
+        json!({ "payload": {}, "qos": 3 }),
+        json!({ "payload": {}, "x": 1 }),
+        json!({ "payload": null }),
+        json!({ "payload": [1] }),
+    ] {
         send(body).problem(422);
     }
     assert_eq!(get(&broker, "/api/rooms/demo")["members"], 1, "and all that closed nothing");

@@ -274,7 +274,8 @@ impl Hub {
         let rooms = state.joined();
         let of_room = state.will.take_if(|will| will.message.room().is_some());
         drop(state);
-        self.part(session, epoch, &rooms, End::Normal.parting(), of_room, now, dirty);
+        let gone = Gone { session, epoch, rooms: &rooms, parting: End::Normal.parting(), will: of_room };
+        self.part(gone, now, dirty);
     }
 
     fn stop_watching(&self, link: &Link) {

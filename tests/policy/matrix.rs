@@ -32,7 +32,7 @@ rooms/demo/signal            ^1    .      .     .     .      .   .       .      
 rooms/demo/signal/ME         ^1    .      .     .     .      .   .       .      ^1    ^1    ^1    ^1
 rooms/demo/signal/bob        ^1    .      .     .     .      .   .       .      ^1    ^1    ^1    ^1
 rooms/demo/chat               1    .      .     .     .      .   .       .       1     1     1     1
-rooms/demo/presence/ME       ^1    .      .     .     .      .   .       .       .    ^1    ^1     ~
+rooms/demo/presence/ME       ^1    .      .     .     .      .   .       .       .    ^1    ^1     .
 rooms/demo/presence/bob       .    .      .     .     .      .   .       .       .     .     .     .
 rooms/demo/state/x            2    .      .     .     .      .   .       .       2     2     2     2
 rooms/demo/control            .    .      .     1     .      .   .       .       1     .     1     1
@@ -55,7 +55,7 @@ const RETAIN: &str = "
 rooms/demo/signal             .    .      .     .     .      .   .       .       .     .     .     .
 rooms/demo/signal/ME          .    .      .     .     .      .   .       .       .     .     .     .
 rooms/demo/chat               .    .      .     .     .      .   .       .       .     .     .     .
-rooms/demo/presence/ME       ^1    .      .     .     .      .   .       .       .    ^1    ^1     ~
+rooms/demo/presence/ME       ^1    .      .     .     .      .   .       .       .    ^1    ^1     .
 rooms/demo/presence/bob       .    .      .     .     .      .   .       .       .     .     .     .
 rooms/demo/state/x            2    .      .     .     .      .   .       .       2     2     2     2
 rooms/demo/control            .    .      .     .     .      .   .       .       .     .     .     .

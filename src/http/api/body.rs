@@ -7,8 +7,11 @@ use axum::{
     extract::Request,
     http::{HeaderMap, StatusCode, header},
 };
-use serde::de::DeserializeOwned;
-use serde_json::error::Category;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
+use serde_json::{Number, error::Category, value::RawValue};
 
 use super::Problem;
 use crate::server::Shared;
@@ -42,6 +45,23 @@ pub async fn read<T: DeserializeOwned + Default>(shared: &Shared, request: Reque
         Category::Data => Problem::unprocessable(error.to_string()),
         _ => Problem::new(StatusCode::BAD_REQUEST, format!("no JSON: {error}")),
     })
+}
+
+/// A number of JSON that is whole: to JSON Schema, 60.0 is as good an integer as 60.
+pub fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
+    let Some(number) = Option::<Number>::deserialize(deserializer)? else { return Ok(None) };
+    let rounded = || number.as_f64().filter(|value| value.fract() == 0.0 && (0.0..EXACT).contains(value));
+    match number.as_u64().or_else(|| rounded().map(|value| value as u64)) {
+        Some(whole) => Ok(Some(whole)),
+        None => Err(D::Error::custom(format_args!("{number} is no whole number from 0"))),
+    }
+}
+
+/// A JSON object, which is not looked into.
+pub fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    let value = Box::<RawValue>::deserialize(deserializer)?;
+    if value.get().starts_with('{') { Ok(Some(value)) } else { Err(D::Error::custom("a payload is an object")) }
 }
 
 fn is_limit(error: &axum::Error) -> bool {

@@ -60,8 +60,10 @@ pub fn one(shared: &Shared, room: &str) -> Result<Response, Problem> {
 #[serde(deny_unknown_fields)]
 struct Order {
     user: Option<String>,
+    #[serde(default, deserialize_with = "body::whole")]
     seconds: Option<u64>,
-    members: Option<usize>,
+    #[serde(default, deserialize_with = "body::whole")]
+    members: Option<u64>,
     reason: Option<String>,
 }
 
@@ -76,6 +78,7 @@ pub async fn moderate(
     if reason.as_ref().is_some_and(|reason| reason.len() > REASON) {
         return Err(Problem::unprocessable(format!("a reason has at most {REASON} bytes")));
     }
+    let members = members.map(|members| usize::try_from(members).unwrap_or(usize::MAX));
     let order = Moderation { username: caller.name(), action, user, seconds, members, reason };
     shared.hub.moderate_as_operator(room, &order, Instant::now())?;
     tracing::info!(?room, ?action, user = ?order.user, by = ?caller.identity.user, "moderated over HTTP");

@@ -21,14 +21,17 @@ const NO_PAYLOAD: &str = "a message has a payload";
 #[serde(deny_unknown_fields)]
 struct ToRoom {
     topic: Option<String>,
+    #[serde(default, deserialize_with = "body::object")]
     payload: Option<Box<RawValue>>,
-    qos: Option<u8>,
+    #[serde(default, deserialize_with = "body::whole")]
+    qos: Option<u64>,
 }
 
 /// `{"payload":{…}}`
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ToUser {
+    #[serde(default, deserialize_with = "body::object")]
     payload: Option<Box<RawValue>>,
 }
 
@@ -37,7 +40,10 @@ pub async fn to_room(shared: &Shared, caller: &Caller, room: &str, request: Requ
     let ToRoom { topic, payload, qos } = body::read(shared, request).await?;
     let payload = payload.ok_or_else(|| Problem::unprocessable(NO_PAYLOAD))?;
     let below = topic.unwrap_or_else(|| "chat".into());
-    let qos = QoS::from_bits(qos.unwrap_or(1)).ok_or_else(|| Problem::unprocessable("qos is 0, 1 or 2"))?;
+    let qos = u8::try_from(qos.unwrap_or(1))
+        .ok()
+        .and_then(QoS::from_bits)
+        .ok_or_else(|| Problem::unprocessable("qos is 0, 1 or 2"))?;
     rooms::require(shared, room)?;
     let name = topic_in_room(shared, room, &below)?;
     publish(shared, caller, &name, payload.get(), qos).map(|_| done())

@@ -5,6 +5,7 @@
  * which their sender published them, also across a lost connection or a restarted broker, and that nobody hears itself.
  */
 import mqtt from "mqtt";
+import { decodeIceServers, iceTopic } from "./ice";
 import { decodeSignal, encodeSignal, signalType, type Sender, type Signal, type SignalBody, type SignalType } from "./signal";
 
 /** `refused`: the broker does not let us into the room, and trying again would not help. */
@@ -22,6 +23,8 @@ export interface RoomHandlers {
   onState(state: SignalingState, reason?: string): void;
   /** The subscription stands: the first time, and again after every reconnect. */
   onJoined(): void;
+  /** The broker knows STUN and TURN servers. Comes again when their credentials are renewed. */
+  onIceServers(servers: RTCIceServer[]): void;
   onSignal(signal: Signal): void;
   /** Another connection of the same user has joined the room: it has our place now. */
   onReplaced(): void;
@@ -50,6 +53,7 @@ export function signalTopic(room: string): string {
 export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHandlers): Room {
   const topic = signalTopic(room);
   const errors = `users/${me.username}/errors`;
+  const servers = iceTopic(me.username);
   const goodbye = encodeSignal({ ...me, bye: true });
 
   const client = mqtt.connect(brokerUrl, {
@@ -71,8 +75,10 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
   });
 
   client.on("connect", () => {
-    // What the broker has to tell us alone. In a packet of its own: we can do without it, should it be refused.
-    client.subscribe(errors, { qos: 0 });
+    // What the broker has to tell us alone, first, so that it is here before anybody calls us. In packets of their own: we
+    // can do without, should they be refused.
+    client.subscribe(errors, { qos: 0 }, () => undefined);
+    client.subscribe(servers, { qos: 1 }, () => undefined);
     // `nl` is No Local: the broker does not send us what we published.
     client.subscribe(topic, { qos: 1, nl: true }, (error) => {
       if (error === null) {
@@ -88,9 +94,14 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
   client.on("close", () => { if (!client.disconnecting) on.onState("reconnecting"); });
   client.on("error", (error) => { on.onProblem(error.message); });
 
-  client.on("message", (name, payload) => {
-    if (name === errors) {
+  client.on("message", (about, payload) => {
+    if (about === errors) {
       hear(payload);
+      return;
+    }
+    if (about === servers) {
+      const iceServers = decodeIceServers(payload);
+      if (iceServers !== undefined) on.onIceServers(iceServers);
       return;
     }
     const signal = decodeSignal(payload);

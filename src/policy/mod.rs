@@ -137,8 +137,8 @@ impl Policy {
             rate: row.rate,
             retained_in_room: row.retain_per_room.filter(|_| decision.room.is_some()),
             life: rules.life(&decision),
-            class: rules.tag(decision.shown_as),
-            key: rules.tag(Some(decision.class)),
+            class: rules.tag(Some(decision.class)),
+            shown_as: rules.tag(decision.shown_as),
             broker_retains: row.retain == RetainRule::Broker,
             raised: decision.raise.then_some(row.qos.max),
             decision,
@@ -206,7 +206,7 @@ impl Policy {
             retain: will.retain,
             topic: will.topic,
             packet_id: None,
-            properties: will.properties.clone(),
+            properties: will.properties,
             payload: will.payload,
         };
         let retained = |refusal: Refusal| match refusal.what == table::Why::Retain.what() {
@@ -247,7 +247,7 @@ impl Policy {
         };
         let decided = self.decide(&asker, &publish)?;
         decided.suits_a_will()?;
-        let (class, bound) = (decided.class, decided.retained_in_room.map(|most| (decided.decision.class, most)));
+        let (class, bound) = (decided.shown_as, decided.retained_in_room.map(|most| (decided.decision.class, most)));
         Ok(PublishPermit::new(message.expiring(expiry, now).in_class(class), Meaning::Message, bound))
     }
 
@@ -339,8 +339,9 @@ pub struct Decided<'t> {
     pub meaning: Meaning,
     /// How fast one connection may publish to this class, and which class that is.
     pub rate: Rate,
-    key: Option<ClassTag>,
     class: Option<ClassTag>,
+    /// By which observers see it or do not.
+    shown_as: Option<ClassTag>,
     retained_in_room: Option<usize>,
     life: Option<std::time::Duration>,
     broker_retains: bool,
@@ -351,7 +352,7 @@ pub struct Decided<'t> {
 impl Decided<'_> {
     /// The class that the topic belongs to.
     pub fn class(&self) -> Option<ClassTag> {
-        self.key
+        self.class
     }
 
     /// What the server writes itself, and orders, which are carried out when they are given, are no wills.
@@ -379,7 +380,7 @@ impl Decided<'_> {
             properties,
             publisher,
             sender: None,
-            class: self.class,
+            class: self.shown_as,
             room: self.decision.room,
             life: self.life,
         }

@@ -67,8 +67,8 @@ proptest! {
             peers.iter().for_each(|(peer, _)| drop(peer.received()));
         }
         for (peer, filter) in &peers {
-            prop_assert!(world.unsubscribe(&peer, filter));
-            prop_assert!(!world.unsubscribe(&peer, filter));
+            prop_assert!(world.unsubscribe(peer, filter));
+            prop_assert!(!world.unsubscribe(peer, filter));
         }
         prop_assert_eq!(world.hub.held().index_nodes, 0);
         peers.iter().for_each(|(peer, _)| world.disconnect(peer, crate::hub::End::Normal));

@@ -137,8 +137,8 @@ impl Policy {
             rate: row.rate,
             retained_in_room: row.retain_per_room.filter(|_| decision.room.is_some()),
             life: rules.life(&decision),
-            shown_as: rules.tag(decision.shown_as),
             class: rules.tag(Some(decision.class)),
+            shown_as: rules.tag(decision.shown_as),
             broker_retains: row.retain == RetainRule::Broker,
             raised: decision.raise.then_some(row.qos.max),
             decision,
@@ -341,6 +341,7 @@ pub struct Decided<'t> {
     /// How fast one connection may publish to this class, and which class that is.
     pub rate: Rate,
     class: Option<ClassTag>,
+    /// By which observers see it or do not.
     shown_as: Option<ClassTag>,
     retained_in_room: Option<usize>,
     life: Option<std::time::Duration>,

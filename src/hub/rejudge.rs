@@ -136,7 +136,12 @@ impl Hub {
     /// when its client is back, and what was queued from there is forgotten. What is in flight is sent again
     /// [MQTT-4.4.0-1].
     pub(crate) fn sleep(&self, session: &Arc<Session>, room: &str) {
-        let filters = session.lock().filters_in(room);
+        let state = session.lock();
+        if state.ended {
+            return; // nobody comes back to it
+        }
+        let filters = state.filters_in(room);
+        drop(state);
         for filter in &filters {
             self.put_to_sleep(session, filter, Standing::Asleep);
         }

@@ -8,6 +8,7 @@ use std::{
 use super::{Dirty, Due, Hub};
 use crate::{
     policy::{Asker, Identity, Refusal},
+    room::{Leaving, Parting, Reason},
     session::{Close, Kept, Over, Session, Standing},
     wire::mqtt::{QoS, ReasonCode, topic},
 };
@@ -122,8 +123,8 @@ impl Hub {
         let rooms = state.joined();
         drop(state);
         let mut dirty = Dirty::default();
-        let parting = crate::room::Parting::Now(crate::room::Reason::Disconnected);
-        self.part(session, session.epoch(), &rooms, parting, None, now, &mut dirty);
+        let leaving = Leaving { rooms: &rooms, parting: Parting::Now(Reason::Disconnected), will: None };
+        self.part(session, session.epoch(), leaving, now, &mut dirty);
         dirty.flush(self, now);
         if connected {
             session.close(close);

@@ -44,6 +44,14 @@ pub enum Parting {
     Later(Reason),
 }
 
+/// What parts from which rooms.
+pub struct Leaving<'a> {
+    pub rooms: &'a [Box<str>],
+    pub parting: Parting,
+    /// For the room that its topic is in; dropped if that is none of these.
+    pub will: Option<Box<Will>>,
+}
+
 const FULL: Refusal = Refusal { reason: ReasonCode::QUOTA_EXCEEDED, what: "the room is full" };
 const LOCKED: Refusal = Refusal { reason: ReasonCode::NOT_AUTHORIZED, what: "the room is locked" };
 const BANNED: Refusal = Refusal { reason: ReasonCode::NOT_AUTHORIZED, what: "you are kept out of this room" };
@@ -210,9 +218,7 @@ impl Hub {
         &self,
         session: &Arc<Session>,
         epoch: u32,
-        rooms: &[Box<str>],
-        parting: Parting,
-        mut will: Option<Box<Will>>,
+        Leaving { rooms, parting, mut will }: Leaving<'_>,
         now: Instant,
         dirty: &mut Dirty,
     ) {

@@ -26,7 +26,7 @@ mod moderation;
 mod places;
 mod registry;
 
-pub use live::{Entry, Event, Lapse, Parting, timestamp};
+pub use live::{Entry, Event, Lapse, Leaving, Parting, timestamp};
 pub use moderation::{Action, Moderation, Problem};
 pub use places::{Closed, Held, Join, Member, Reason, Refused, Room};
 pub use registry::{Overview, Rooms, SessionRef};

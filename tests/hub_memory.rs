@@ -2,9 +2,12 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use wigwag::hub::index::{Index, SubscriberId};
 use wigwag::hub::retained::Retained;
+use wigwag::{Client, Config, QoS, Running, Server, hub::Held};
 
 /// Counts the bytes that each thread holds, so that tests do not see one another.
 struct Counting;
@@ -172,4 +175,116 @@ fn a_level_of_a_topic_takes_no_more_than_it_is_counted_for() {
         println!("{} bytes for each of {levels} levels, {width} wide, {}", held / levels, level.len());
         assert!(held <= 128 * levels + text, "{held} bytes for {levels} levels, {width} wide, and {text} of text");
     }
+}
+
+/// A server without sockets and without the limits that are not what these tests are about.
+fn server() -> (tokio::runtime::Runtime, Running) {
+    let mut config = Config::default();
+    (config.http.listen, config.mqtt.listen) = (Vec::new(), Vec::new());
+    config.server.workers = Some(1);
+    config.sys.interval = None;
+    config.limits.subscriptions = 100_000;
+    (config.rooms.rooms, config.rooms.members, config.rooms.rooms_per_user) = (None, None, None);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let running = runtime.block_on(Server::builder().config(config).start()).expect("it starts");
+    (runtime, running)
+}
+
+/// Takes what has come.
+fn drain(client: &mut Client) -> usize {
+    let mut cx = Context::from_waker(Waker::noop());
+    std::iter::from_fn(|| matches!(client.poll_recv(&mut cx), Poll::Ready(Some(_))).then_some(())).count()
+}
+
+const MEMBERS_OF: usize = 20;
+
+/// Clients of that name, which join twenty rooms each, with the filters of the protocol; and what a room costs more
+/// for that.
+fn enter_rooms(running: &Running, name: &str, rooms: usize) -> (Vec<Client>, isize) {
+    let client = |n: usize| running.client(&format!("{name}-{n:04}")).expect("a name");
+    let mut clients: Vec<_> = (0..rooms / MEMBERS_OF).map(client).collect();
+    let start = HELD.get();
+    for (n, client) in clients.iter_mut().enumerate() {
+        for room in n * MEMBERS_OF..(n + 1) * MEMBERS_OF {
+            for filter in filters(room, &format!("{name}-{n:04}")) {
+                client.subscribe(&filter, QoS::AtLeastOnce).expect("granted");
+            }
+        }
+        drain(client);
+    }
+    (clients, (HELD.get() - start) / rooms as isize)
+}
+
+#[test]
+fn a_room_with_members_costs_what_the_documentation_says_and_leaves_nothing() {
+    const ROOMS: usize = 4_000;
+    let (runtime, running) = server();
+    let (mut alices, first) = enter_rooms(&running, "alice", ROOMS);
+    assert_eq!((running.held().rooms, running.held().members), (ROOMS, ROOMS));
+    let (bobs, second) = enter_rooms(&running, "bob", ROOMS);
+    let heard: usize = alices.iter_mut().map(drain).sum();
+    assert_eq!((running.held().members, heard), (2 * ROOMS, ROOMS));
+    println!("{first} bytes for a room and its first member, {second} for the next");
+    assert!(first <= 1_800, "{first} bytes for a room and its first member");
+    assert!(second <= 1_200, "{second} bytes for another member");
+    drop((alices, bobs));
+    assert_eq!(running.held(), Held::default());
+    runtime.block_on(running.shutdown(Duration::ZERO));
+}
+
+#[test]
+fn two_hundred_thousand_rooms_leave_nothing() {
+    const ROOMS: usize = 200_000;
+    const AT_A_TIME: usize = 100;
+    let (runtime, running) = server();
+    let day = |from: usize| {
+        let mut alice = running.client("alice").expect("a name");
+        let bob = running.client("bob").expect("a name");
+        for n in from..from + AT_A_TIME {
+            let topic = |below: &str| format!("rooms/room-{n:06}/{below}");
+            alice.subscribe(&topic("signal"), QoS::AtLeastOnce).expect("granted");
+            if n % 10 > 0 {
+                continue;
+            }
+            bob.subscribe(&topic("signal/bob"), QoS::AtLeastOnce).expect("granted");
+            bob.publish(&topic("signal"), br#"{"username":"bob"}"#, QoS::AtLeastOnce).expect("a member");
+            alice.publish(&topic("presence/alice"), br#"{"muted":true}"#, QoS::AtLeastOnce).expect("a member");
+            alice.publish_retained(&topic("state/board"), b"x", QoS::AtLeastOnce).expect("a member");
+            assert_eq!(drain(&mut alice), 1);
+        }
+        assert_eq!(running.held().rooms, AT_A_TIME);
+    };
+    day(0); // what the thread itself keeps for its work
+    let start = HELD.get();
+    (1..ROOMS / AT_A_TIME).for_each(|n| day(n * AT_A_TIME));
+    assert_eq!(running.held(), Held::default());
+    // Tables in which a few rooms had place stay for the next few.
+    let left = HELD.get() - start;
+    println!("{left} bytes left");
+    assert!(left <= 128 * 1024, "{left} bytes left");
+    runtime.block_on(running.shutdown(Duration::ZERO));
+}
+
+#[test]
+fn a_join_costs_in_proportion_to_who_is_told() {
+    let (runtime, running) = server();
+    let joined_among = |listeners: usize| {
+        let room = format!("rooms/of-{listeners}");
+        let mut all = Vec::new();
+        for n in 0..listeners {
+            let listener = running.client(&format!("listener-{n}")).expect("a name");
+            listener.subscribe(&format!("{room}/presence/+"), QoS::AtLeastOnce).expect("granted");
+            all.push(listener);
+        }
+        let member = running.client("member").expect("a name");
+        let before = ALLOCATIONS.get();
+        member.subscribe(&format!("{room}/signal"), QoS::AtLeastOnce).expect("granted");
+        let cost = ALLOCATIONS.get() - before;
+        assert!(all.iter_mut().all(|listener| drain(listener) == 1));
+        cost
+    };
+    let (few, many) = (joined_among(100), joined_among(1_000));
+    println!("{few} allocations for a join that 100 are told of, {many} for one that 1,000 are");
+    assert!(many <= 10 * few.max(100), "{few} and {many} allocations");
+    runtime.block_on(running.shutdown(Duration::ZERO));
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     policy::{Identity, Refusal},
-    room::{Gone, Parting, Reason},
+    room::{Leaving, Parting, Reason},
     session::{Attachment, Close, Link, Session, State},
     wire::mqtt::ReasonCode,
 };
@@ -255,8 +255,8 @@ impl Hub {
         }
         drop(state);
         let mut dirty = Dirty::default();
-        let gone = Gone { session, epoch, rooms: &rooms, parting: end.parting(), will: of_room };
-        self.part(gone, now, &mut dirty);
+        let leaving = Leaving { rooms: &rooms, parting: end.parting(), will: of_room };
+        self.part(session, epoch, leaving, now, &mut dirty);
         self.send_will_with(will, now, &mut dirty);
         dirty.flush(self, now);
         match displaced {
@@ -274,8 +274,8 @@ impl Hub {
         let rooms = state.joined();
         let of_room = state.will.take_if(|will| will.message.room().is_some());
         drop(state);
-        let gone = Gone { session, epoch, rooms: &rooms, parting: End::Normal.parting(), will: of_room };
-        self.part(gone, now, dirty);
+        let leaving = Leaving { rooms: &rooms, parting: End::Normal.parting(), will: of_room };
+        self.part(session, epoch, leaving, now, dirty);
     }
 
     fn stop_watching(&self, link: &Link) {
@@ -365,8 +365,8 @@ impl Hub {
         let of_room = will.take_if(|will| will.message.room().is_some());
         let mut dirty = Dirty::default();
         let rooms: Vec<Box<str>> = gone.subscriptions.iter().filter_map(|kept| kept.joins().map(Into::into)).collect();
-        let (epoch, parting) = (session.epoch(), Parting::Later(Reason::Lost));
-        self.part(Gone { session, epoch, rooms: &rooms, parting, will: of_room }, now, &mut dirty);
+        let leaving = Leaving { rooms: &rooms, parting: Parting::Later(Reason::Lost), will: of_room };
+        self.part(session, session.epoch(), leaving, now, &mut dirty);
         for kept in &gone.subscriptions {
             self.forget(session.id, &kept.filter);
         }

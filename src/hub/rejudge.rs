@@ -8,7 +8,7 @@ use std::{
 use super::{Dirty, Due, Hub, Message};
 use crate::{
     policy::{Asker, Expiry, Identity, Refusal, Visible, split_share},
-    room::{Gone, Parting, Reason},
+    room::{Leaving, Parting, Reason},
     session::{Close, Kept, Over, Session, Standing, State},
     wire::mqtt::{ReasonCode, topic},
 };
@@ -131,8 +131,8 @@ impl Hub {
         let rooms = state.joined();
         drop(state);
         let mut dirty = Dirty::default();
-        let (epoch, parting) = (session.epoch(), Parting::Now(Reason::Disconnected));
-        self.part(Gone { session, epoch, rooms: &rooms, parting, will: None }, now, &mut dirty);
+        let leaving = Leaving { rooms: &rooms, parting: Parting::Now(Reason::Disconnected), will: None };
+        self.part(session, session.epoch(), leaving, now, &mut dirty);
         dirty.flush(self, now);
         if connected {
             session.close(close);
@@ -145,7 +145,12 @@ impl Hub {
     /// when its client is back, and what was queued from there is forgotten. What is in flight is sent again
     /// [MQTT-4.4.0-1].
     pub(crate) fn sleep(&self, session: &Arc<Session>, room: &str) {
-        let filters = session.lock().filters_in(room);
+        let state = session.lock();
+        if state.ended {
+            return; // nobody comes back to it
+        }
+        let filters = state.filters_in(room);
+        drop(state);
         for filter in &filters {
             self.put_to_sleep(session, filter, Standing::Asleep);
         }

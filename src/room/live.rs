@@ -44,14 +44,11 @@ pub enum Parting {
     Later(Reason),
 }
 
-/// A connection that has ended, as far as rooms are concerned.
-pub struct Gone<'a> {
-    pub session: &'a Arc<Session>,
-    pub epoch: u32,
-    /// Those that it was in.
+/// What parts from which rooms.
+pub struct Leaving<'a> {
     pub rooms: &'a [Box<str>],
     pub parting: Parting,
-    /// One that belongs to a room.
+    /// For the room that its topic is in; dropped if that is none of these.
     pub will: Option<Box<Will>>,
 }
 
@@ -215,10 +212,16 @@ impl Hub {
         }
     }
 
-    /// A connection has ended: its session's places are left or held. Places that a later connection of the session has
-    /// already are not touched.
-    pub(crate) fn part(&self, gone: Gone<'_>, now: Instant, dirty: &mut Dirty) {
-        let Gone { session, epoch, rooms, parting, mut will } = gone;
+    /// The connection of that epoch has ended: its session's places are left or held. Places that a later connection
+    /// of the session has already are not touched.
+    pub(crate) fn part(
+        &self,
+        session: &Arc<Session>,
+        epoch: u32,
+        Leaving { rooms, parting, mut will }: Leaving<'_>,
+        now: Instant,
+        dirty: &mut Dirty,
+    ) {
         for name in rooms {
             let mut shard = self.rooms.lock(name);
             let own = SessionRef::of(session);

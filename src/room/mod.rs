@@ -27,7 +27,7 @@ mod places;
 mod registry;
 mod survey;
 
-pub use live::{Entry, Event, Gone, Lapse, Parting, timestamp};
+pub use live::{Entry, Event, Lapse, Leaving, Parting, timestamp};
 pub use moderation::{Action, Moderation, Problem};
 pub use places::{Closed, Held, Join, Member, Reason, Refused, Room};
 pub use registry::{Overview, Rooms, SessionRef};

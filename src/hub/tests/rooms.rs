@@ -15,7 +15,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use crate::{
     config::RoomsConfig,
     hub::{
-        End, HubLimits, KeptLimits,
+        Dirty, End, HubLimits, KeptLimits,
         testing::{Asks, CLEAN, KEPT, LIMITS, Peer, World},
     },
     policy::{
@@ -23,6 +23,7 @@ use crate::{
         grants::{GrantClaims, Grants},
     },
     room::{Action, Moderation},
+    wire::mqtt::{QoS, RetainHandling, SubscribeOptions},
 };
 
 /// Places that one user may have, with all devices: fewer than it may want.
@@ -234,6 +235,95 @@ impl Day {
         self.world.wait(1000);
         self.world.assert_empty();
     }
+}
+
+/// What becomes of a connection whose token is replaced by one of these claims.
+fn refreshes(world: &World, peer: &Peer, claims: &str) {
+    let identity = identity(&peer.session.user, claims, false);
+    world.hub.identify(&peer.session, peer.epoch, &identity, world.now);
+    let mut dirty = Dirty::default();
+    world.hub.rejudge(&peer.session, peer.epoch, world.now, &mut dirty);
+    dirty.flush(&world.hub, world.now);
+}
+
+const LISTENER: &str = r#"{"rooms":{"*":["listen"]}}"#;
+
+#[test]
+fn a_new_token_makes_a_member_of_a_listener_and_a_listener_of_a_member() {
+    let Day { world, watcher, .. } = Day::new(false);
+    let alice = world.connect_as("a", identity("alice", LISTENER, false), CLEAN).unwrap();
+    world.subscribe(&alice, "rooms/red/signal").unwrap();
+    let events = || watcher.messages().into_iter().map(|(topic, ..)| topic).collect::<Vec<_>>();
+    assert_eq!(events(), [""; 0]);
+    refreshes(&world, &alice, MEMBER);
+    assert_eq!(events(), ["events/room/opened", "events/member/joined"]);
+    refreshes(&world, &alice, MEMBER);
+    assert_eq!(events(), [""; 0]);
+    refreshes(&world, &alice, LISTENER);
+    assert_eq!(events(), ["events/member/left", "events/room/closed"]);
+    assert_eq!(world.hub.held().retained, 0);
+    alice.received();
+    let bob = world.connect_as("b", identity("bob", MEMBER, false), CLEAN).unwrap();
+    world.subscribe(&bob, "rooms/red/signal").unwrap();
+    world.publish_as(&bob, "rooms/red/signal", br#"{"username":"bob"}"#, false).unwrap();
+    assert_eq!(alice.received(), ["rooms/red/signal@1"], "it listens on");
+    refreshes(&world, &alice, "{}");
+    world.publish_as(&bob, "rooms/red/signal", br#"{"username":"bob"}"#, false).unwrap();
+    assert_eq!(alice.received(), [""; 0]);
+}
+
+#[test]
+fn other_rules_make_no_member_of_who_is_away() {
+    let Day { mut world, .. } = Day::new(false);
+    let alice = world.connect_as("a", identity("alice", MEMBER, false), KEPT).unwrap();
+    world.subscribe(&alice, "rooms/red/signal").unwrap();
+    world.disconnect(&alice, End::Lost);
+    world.wait(10);
+    world.hub.rejudge_all(world.now);
+    assert_eq!((world.hub.held().members, world.hub.held().sessions), (0, 2));
+    let back = world.connect_as("a", identity("alice", MEMBER, false), KEPT).unwrap();
+    assert_eq!((back.present, world.hub.held().members), (true, 1));
+}
+
+#[test]
+fn a_roster_that_is_wanted_with_new_subscriptions_only_comes_again_after_the_stay() {
+    let Day { mut world, .. } = Day::new(false);
+    let bob = world.connect_as("b", identity("bob", MEMBER, false), CLEAN).unwrap();
+    world.subscribe(&bob, "rooms/red/signal").unwrap();
+    let alice = world.connect_as("a", identity("alice", MEMBER, false), KEPT).unwrap();
+    world.subscribe(&alice, "rooms/red/signal").unwrap();
+    let if_new =
+        SubscribeOptions { retain_handling: RetainHandling::SendIfNew, ..SubscribeOptions::new(QoS::AtLeastOnce) };
+    world.subscribe_with(&alice, "rooms/red/presence/+", if_new, 0).unwrap();
+    world.disconnect(&alice, End::Normal);
+    let back = world.connect_as("a", identity("alice", MEMBER, false), KEPT).unwrap();
+    world.settle(&back);
+    world.hub.flush(&back.session, None, world.now);
+    let mut roster: Vec<_> = back.messages().into_iter().map(|(topic, ..)| topic).collect();
+    roster.sort();
+    roster.dedup();
+    assert_eq!(roster, ["rooms/red/presence/alice", "rooms/red/presence/bob"]);
+    world.wait(1);
+}
+
+#[test]
+fn a_room_of_bans_alone_waits_for_one_deadline_however_often_it_opens() {
+    let mut day = Day::new(false);
+    day.does(&Step::Connect { client: 0, clean: true, expiry: 0, will: None });
+    let join = Step::Join { client: 0, room: 0, direct: false };
+    let leave = Step::Leave { client: 0, room: 0, direct: false };
+    day.does(&join);
+    day.does(&Step::Ban { room: 0, user: "bob", seconds: 100 });
+    for _ in 0..10 {
+        day.does(&leave);
+        assert_eq!((day.world.hub.held().rooms, day.world.hub.held().timers), (1, 1));
+        day.does(&join);
+        assert_eq!(day.world.hub.held().timers, 0);
+    }
+    day.does(&leave);
+    assert!(day.does(&Step::Unban { room: 0, user: "bob" }));
+    assert_eq!((day.world.hub.held().rooms, day.world.hub.held().timers), (0, 0));
+    day.end();
 }
 
 proptest! {

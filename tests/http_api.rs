@@ -263,9 +263,14 @@ fn a_message_to_a_room() {
     for topic in ["", "+", "#", "x\u{0}", "../other/chat", "nothing"] {
         send(json!({ "topic": topic, "payload": {} })).problem(422);
     }
-    for body in
-        [json!({}), json!({ "topic": "chat" }), json!({ "payload": {}, "qos": 3 }), json!({ "payload": {}, "x": 1 }), json!({ "payload": null }), json!({ "payload": [1] })]
-    {
+    for body in [
+        json!({}),
+        json!({ "topic": "chat" }),
+        json!({ "payload": {}, "qos": 3 }),
+        json!({ "payload": {}, "x": 1 }),
+        json!({ "payload": null }),
+        json!({ "payload": [1] }),
+    ] {
         send(body).problem(422);
     }
     assert_eq!(get(&broker, "/api/rooms/demo")["members"], 1, "and all that closed nothing");

@@ -76,6 +76,7 @@ function join(room: string): () => void {
   const signaling = joinRoom(brokerUrl, room, me, {
     onIceServers: (servers) => { pair.useServers(servers); },
     onJoined: () => { pair.joined(); },
+    onReplaced: () => { pair.replaced(); },
     onSignal: (signal) => void pair.receive(signal),
     onState: (state, reason) => {
       view.showSignaling(state);

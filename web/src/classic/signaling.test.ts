@@ -51,6 +51,7 @@ beforeEach(() => {
   room = joinRoom("ws://broker/mqtt", "demo", me, {
     onState: (state, reason) => said.push(reason === undefined ? state : `${state}: ${reason}`),
     onJoined: () => said.push("joined"),
+    onReplaced: () => said.push("replaced"),
     onIceServers: (servers) => said.push(`servers ${JSON.stringify(servers)}`),
     onSignal: (signal) => received.push(signal),
     onTraffic: ({ direction, type, bytes }) => said.push(`${direction} ${type} ${bytes}`),
@@ -75,8 +76,10 @@ describe("the room", () => {
     expect(client.done).toEqual([
       ["subscribe", "users/alice/ice", { qos: 1 }],
       ["subscribe", topic, { qos: 1, nl: true }],
+      ["subscribe", "users/alice/errors", { qos: 0 }],
       ["subscribe", "users/alice/ice", { qos: 1 }],
       ["subscribe", topic, { qos: 1, nl: true }],
+      ["subscribe", "users/alice/errors", { qos: 0 }],
     ]);
     expect(said).toEqual(["connected", "joined", "reconnecting", "connected", "joined"]);
   });
@@ -100,6 +103,16 @@ describe("the room", () => {
     tell(`{"username":"bob","hello":true}`);
     expect(said).toEqual([`servers [{"urls":["stun:x"]}]`]);
     expect(received).toEqual([]);
+  });
+
+  it("is told when another page has its place, and overlooks other lines", () => {
+    const tell = (line: object): boolean => client.emit("message", "users/alice/errors", new TextEncoder().encode(JSON.stringify(line)));
+    tell({ topic: "demo", action: "kicked", code: 0x98, reason: "x" });
+    tell({ topic: "other", action: "member", code: 0x8e, reason: "replaced" });
+    client.emit("message", "users/alice/errors", new TextEncoder().encode("{"));
+    expect(said).toEqual([]);
+    tell({ topic: "demo", action: "member", code: 0x8e, reason: "replaced" });
+    expect(said).toEqual(["replaced"]);
   });
 
   it("reports what is no signal, and goes on", () => {

@@ -25,6 +25,8 @@ export interface RoomHandlers {
   onJoined(): void;
   /** The broker knows STUN and TURN servers. Comes again when their credentials are renewed. */
   onIceServers(servers: RTCIceServer[]): void;
+  /** Another page of this user's has our place in the room. */
+  onReplaced(): void;
   onSignal(signal: Signal): void;
   onTraffic(traffic: Traffic): void;
   onProblem(text: string): void;
@@ -48,6 +50,7 @@ export function signalTopic(room: string): string {
 export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHandlers): Room {
   const topic = signalTopic(room);
   const servers = iceTopic(me.username);
+  const errors = `users/${me.username}/errors`;
   const goodbye = encodeSignal({ ...me, bye: true });
 
   const client = mqtt.connect(brokerUrl, {
@@ -77,6 +80,8 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
       if (error === null) {
         on.onState("connected");
         on.onJoined();
+        // Only now: what a page of this name was told that had the place before us is not for us.
+        client.subscribe(errors, { qos: 0 }, () => undefined);
       } else if (isRefusal(error)) {
         on.onState("refused", error.message);
         client.end();
@@ -91,6 +96,10 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
     if (about === servers) {
       const iceServers = decodeIceServers(payload);
       if (iceServers !== undefined) on.onIceServers(iceServers);
+      return;
+    }
+    if (about === errors) {
+      if (isReplacement(payload, room)) on.onReplaced();
       return;
     }
     const signal = decodeSignal(payload);
@@ -122,6 +131,16 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
   }
 
   return { publish, leave };
+}
+
+/** Reads a line of the errors topic: 0x8E for the room says that another connection of ours has the place now. */
+function isReplacement(payload: Uint8Array, room: string): boolean {
+  try {
+    const { topic, code } = JSON.parse(new TextDecoder().decode(payload)) as { topic?: unknown; code?: unknown };
+    return topic === room && code === 0x8e;
+  } catch {
+    return false;
+  }
 }
 
 /** Tells a broker's "no" (a reason code of 0x80 and above) from a connection that broke before the answer came. */

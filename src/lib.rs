@@ -5,7 +5,7 @@
 //!  browsers (MQTT.js)          mosquitto_sub, devices, services
 //!        │ ws(s)://…/mqtt            │ mqtt(s)://…
 //!        ▼                           ▼
-//!  ┌─ listener ──────────────────────────┐   http: the page, /healthz, /metrics, the upgrade to WebSocket
+//!  ┌─ listener ──────────────────────────┐   http: the page, /api, /healthz, /metrics, the upgrade
 //!  │ sockets, TLS, a place for each      │
 //!  └──────┬──────────────────────────────┘
 //!         │ byte stream

@@ -1,7 +1,5 @@
 """Wigwag's TURN credentials at a real coturn, and what the shipped configuration of coturn does not relay to."""
 
-import json
-import subprocess
 import time
 import unittest
 

@@ -1,6 +1,6 @@
 //! Who asks: an operator key, or a token.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use axum::{extract::Request, http::header};
 use parking_lot::RwLock;
@@ -16,8 +16,6 @@ use crate::{
 
 /// What messages of somebody with a key are tagged with.
 const OPERATOR: &str = "operator";
-/// When somebody who failed too often may come back, about.
-const PENALTY: Duration = Duration::from_secs(4);
 
 /// The operator keys. They are compared by a keyed hash, which takes the same time whatever is shown, and tells neither
 /// how much of it was right nor how long a key is.
@@ -93,7 +91,9 @@ pub fn identify(shared: &Shared, request: &Request) -> Result<Caller, Problem> {
     let remote: IpAddr = crate::http::client_address(shared, request);
     match shared.hub.policy.auth.bearer(token, remote) {
         Ok(identity) => Ok(Caller { identity, operator: false }),
-        Err(Refusal { reason: ReasonCode::BANNED, what }) => Err(Problem::too_many(what, PENALTY)),
+        Err(Refusal { reason: ReasonCode::BANNED, what }) => {
+            Err(Problem::too_many(what, shared.config.auth.failure_wait))
+        }
         Err(refusal) => {
             shared.hub.metrics.refused("api", refusal.reason);
             Err(Problem::unauthorized(refusal.what, true))

@@ -26,6 +26,7 @@ struct Nothing {}
 /// Ends what a user has at the moment. It may come back.
 pub async fn disconnect(shared: &Shared, user: &str, request: Request) -> Result<Response, Problem> {
     let Why { reason } = body::read(shared, request).await?;
+    body::check_reason(reason.as_deref())?;
     match shared.hub.disconnect_user(user, reason.as_deref(), Instant::now()) {
         true => {
             tracing::info!(?user, "disconnected over HTTP");

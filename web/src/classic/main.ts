@@ -76,11 +76,8 @@ function join(room: string): () => void {
   const signaling = joinRoom(brokerUrl, room, me, {
     onIceServers: (servers) => { pair.useServers(servers); },
     onJoined: () => { pair.joined(); },
+    onReplaced: () => { pair.replaced(); },
     onSignal: (signal) => void pair.receive(signal),
-    onReplaced: () => {
-      leave();
-      view.showEnd("replaced");
-    },
     onState: (state, reason) => {
       view.showSignaling(state);
       if (state !== "refused") return;

@@ -41,6 +41,13 @@ describe("a pair", () => {
     expect(await news()).toEqual(["waiting", "hello to all"]);
   });
 
+  it("ends, once, when another page of its user has the place", async () => {
+    const pair = newPair();
+    pair.replaced();
+    pair.replaced();
+    expect(await news()).toEqual(["waiting", "end: replaced"]);
+  });
+
   it("uses the servers that it is given, in a call that is on as well", async () => {
     const pair = newPair();
     const [stun, turn] = [[{ urls: "stun:x" }], [{ urls: "turn:x", username: "u", credential: "c" }]];

@@ -69,6 +69,11 @@ export class Pair {
     return this.#inbox;
   }
 
+  /** Our user has the place from another page. */
+  replaced(): void {
+    if (!this.#ended) this.#end("replaced");
+  }
+
   close(): void {
     this.#ended = true;
     this.#hangUp();

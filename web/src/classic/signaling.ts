@@ -25,9 +25,9 @@ export interface RoomHandlers {
   onJoined(): void;
   /** The broker knows STUN and TURN servers. Comes again when their credentials are renewed. */
   onIceServers(servers: RTCIceServer[]): void;
-  onSignal(signal: Signal): void;
-  /** Another connection of the same user has joined the room: it has our place now. */
+  /** Another page of this user's has our place in the room. */
   onReplaced(): void;
+  onSignal(signal: Signal): void;
   onTraffic(traffic: Traffic): void;
   onProblem(text: string): void;
 }
@@ -43,17 +43,14 @@ const SESSION_EXPIRY = 60;
 const WILL_DELAY = 8;
 const RECONNECT_PERIOD_MS = 1000;
 
-/** The code by which the broker says on our errors topic that another connection has our place. */
-const TAKEN_OVER = 0x8e;
-
 export function signalTopic(room: string): string {
   return `rooms/${room}/signal`;
 }
 
 export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHandlers): Room {
   const topic = signalTopic(room);
-  const errors = `users/${me.username}/errors`;
   const servers = iceTopic(me.username);
+  const errors = `users/${me.username}/errors`;
   const goodbye = encodeSignal({ ...me, bye: true });
 
   const client = mqtt.connect(brokerUrl, {
@@ -75,15 +72,16 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
   });
 
   client.on("connect", () => {
-    // What the broker has to tell us alone, first, so that it is here before anybody calls us. In packets of their own: we
-    // can do without, should they be refused.
-    client.subscribe(errors, { qos: 0 }, () => undefined);
+    // First, so that the answer is here before anybody calls us. Without servers, or without leave to know them, we do
+    // without.
     client.subscribe(servers, { qos: 1 }, () => undefined);
     // `nl` is No Local: the broker does not send us what we published.
     client.subscribe(topic, { qos: 1, nl: true }, (error) => {
       if (error === null) {
         on.onState("connected");
         on.onJoined();
+        // Only now: what a page of this name was told that had the place before us is not for us.
+        client.subscribe(errors, { qos: 0 }, () => undefined);
       } else if (isRefusal(error)) {
         on.onState("refused", error.message);
         client.end();
@@ -95,13 +93,13 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
   client.on("error", (error) => { on.onProblem(error.message); });
 
   client.on("message", (about, payload) => {
-    if (about === errors) {
-      hear(payload);
-      return;
-    }
     if (about === servers) {
       const iceServers = decodeIceServers(payload);
       if (iceServers !== undefined) on.onIceServers(iceServers);
+      return;
+    }
+    if (about === errors) {
+      if (isReplacement(payload, room)) on.onReplaced();
       return;
     }
     const signal = decodeSignal(payload);
@@ -114,12 +112,6 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
     on.onTraffic({ direction: "received", type: signalType(signal), username: signal.username, bytes: payload.length });
     on.onSignal(signal);
   });
-
-  function hear(line: Uint8Array): void {
-    const { code, reason } = JSON.parse(new TextDecoder().decode(line)) as { code?: number; reason: string };
-    if (code === TAKEN_OVER) on.onReplaced();
-    else on.onProblem(reason);
-  }
 
   function publish(body: SignalBody, to?: string): void {
     const payload = encodeSignal({ ...me, ...(to === undefined ? {} : { to }), ...body });
@@ -139,6 +131,16 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
   }
 
   return { publish, leave };
+}
+
+/** Reads a line of the errors topic: 0x8E for the room says that another connection of ours has the place now. */
+function isReplacement(payload: Uint8Array, room: string): boolean {
+  try {
+    const { topic, code } = JSON.parse(new TextDecoder().decode(payload)) as { topic?: unknown; code?: unknown };
+    return topic === room && code === 0x8e;
+  } catch {
+    return false;
+  }
 }
 
 /** Tells a broker's "no" (a reason code of 0x80 and above) from a connection that broke before the answer came. */

@@ -101,11 +101,6 @@ impl Strikes {
         self.offenders.lock().len()
     }
 
-    /// Whether nobody is remembered.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Forgets who has paid.
     pub fn sweep(&self, now: Instant) {
         let mut offenders = self.offenders.lock();

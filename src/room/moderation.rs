@@ -239,7 +239,7 @@ impl Hub {
     /// An order of the operator's: told to the room in the operator's name.
     ///
     /// # Errors
-    /// As [`Hub::moderate`].
+    /// It cannot be carried out; nobody was told then.
     pub fn moderate_as_operator(&self, room: &str, order: &Moderation, now: Instant) -> Result<(), Problem> {
         let mut dirty = Dirty::default();
         let announce = |dirty: &mut Dirty| {

@@ -29,6 +29,7 @@ use crate::{
     listener::proxy,
     server::Shared,
     session::{Io, Stream, edge::Slot},
+    wire::mqtt::ReasonCode,
 };
 
 /// A socket's place among the counted ones, for the connection that an upgrade makes of it.
@@ -92,7 +93,10 @@ async fn guard(shared: Arc<Shared>, request: Request, next: Next) -> Response {
     let trusted = |address| proxy::is_trusted(&shared.config.server.trusted_proxies, address);
     match origin::check_host(&request, trusted) {
         Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => {
+            shared.hub.metrics.refused("page", ReasonCode::NOT_AUTHORIZED);
+            refusal.into_response()
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
         accept::{Incoming, accept},
         edge::{Edge, Slot},
     },
+    wire::mqtt::ReasonCode,
 };
 
 /// The sub-protocol that both versions of MQTT have [MQTT-6.0.0-3], [MQTT-6.0.0-4].
@@ -35,6 +36,7 @@ pub async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request) ->
         Err(refusal) => return refusal.into_response(),
     };
     if let Err(refusal) = check_page(&shared, &request) {
+        shared.hub.metrics.refused("page", ReasonCode::NOT_AUTHORIZED);
         return refusal.into_response();
     }
     let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {

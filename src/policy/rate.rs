@@ -10,7 +10,7 @@ use std::{
     hash::Hash,
     net::IpAddr,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -80,6 +80,10 @@ impl Bucket {
 }
 
 impl SharedBucket {
+    fn owes(&self, now: Nanos) -> bool {
+        self.messages.load(Ordering::Relaxed).max(self.bytes.load(Ordering::Relaxed)) > now
+    }
+
     fn wait(&self, price: &Price, now: Nanos) -> Nanos {
         let load = |debt: &AtomicU64| debt.load(Ordering::Relaxed);
         price.wait(load(&self.messages), price.messages, now).max(price.wait(load(&self.bytes), price.bytes, now))
@@ -181,7 +185,8 @@ impl Throttle {
     }
 }
 
-/// The buckets that connections have in common, for as long as one of them is there.
+/// The buckets that connections have in common: for as long as one of them is there or something is owed, so that who
+/// comes back does not come back with a full bucket.
 pub struct Throttles {
     rates: parking_lot::RwLock<Arc<RateConfig>>,
     users: Mutex<Buckets<Box<str>>>,
@@ -189,8 +194,8 @@ pub struct Throttles {
 }
 
 struct Buckets<K> {
-    of: HashMap<K, Weak<SharedBucket>>,
-    /// Of how many there may be before those that nobody uses are swept out.
+    of: HashMap<K, Arc<SharedBucket>>,
+    /// Of how many there may be before those that nobody uses and nobody owes are swept out.
     sweep_at: usize,
 }
 
@@ -203,18 +208,13 @@ impl<K> Default for Buckets<K> {
 const LEAST: usize = 64;
 
 impl<K: Hash + Eq> Buckets<K> {
-    fn get(&mut self, key: K) -> Arc<SharedBucket> {
+    fn get(&mut self, key: K, now: Nanos) -> Arc<SharedBucket> {
         if self.of.len() >= self.sweep_at {
-            self.of.retain(|_, bucket| bucket.strong_count() > 0);
+            self.of.retain(|_, bucket| Arc::strong_count(bucket) > 1 || bucket.owes(now));
             self.of.shrink_to(2 * self.of.len());
             self.sweep_at = LEAST.max(2 * self.of.len());
         }
-        let entry = self.of.entry(key).or_default();
-        entry.upgrade().unwrap_or_else(|| {
-            let bucket = Arc::new(SharedBucket::default());
-            *entry = Arc::downgrade(&bucket);
-            bucket
-        })
+        Arc::clone(self.of.entry(key).or_default())
     }
 }
 
@@ -234,12 +234,12 @@ impl Throttles {
     }
 
     /// The buckets of a connection of that user (the part before `~`) from that address, if it is known.
-    pub fn of(&self, user: &str, address: Option<IpAddr>) -> Throttle {
+    pub fn of(&self, user: &str, address: Option<IpAddr>, now: Nanos) -> Throttle {
         let rates = Arc::clone(&self.rates.read());
         let bounded = |rate: &Rate| rate.messages.is_some() || rate.bytes.is_some();
         Throttle {
-            user: bounded(&rates.user).then(|| self.users.lock().get(user.into())),
-            address: address.filter(|_| bounded(&rates.address)).map(|address| self.addresses.lock().get(address)),
+            user: bounded(&rates.user).then(|| self.users.lock().get(user.into(), now)),
+            address: address.filter(|_| bounded(&rates.address)).map(|address| self.addresses.lock().get(address, now)),
             connection: Bucket::default(),
             classes: SmallVec::new(),
             told: Bucket::default(),
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn a_burst_is_free_and_then_the_rate_holds() {
         let throttles = throttles(rate(10, 0, 3), rate(0, 0, 1), rate(0, 0, 1));
-        let mut one = throttles.of("alice", None);
+        let mut one = throttles.of("alice", None, 0);
         let admitted = (0..100).take_while(|_| one.admit(None, 5, SECOND).is_ok()).count();
         assert_eq!(admitted, 31, "three seconds' worth, and one that always has room");
         assert_eq!(one.admit(None, 5, SECOND), Err(Duration::from_millis(100)));
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn bytes_count_too_and_a_refusal_costs_nothing() {
         let throttles = throttles(rate(0, 1000, 1), rate(0, 0, 1), rate(0, 0, 1));
-        let mut one = throttles.of("alice", None);
+        let mut one = throttles.of("alice", None, 0);
         assert_eq!(one.admit(None, 5000, 0), Ok(()), "one always has room, however large");
         for _ in 0..10 {
             assert_eq!(one.admit(None, 1, 0), Err(Duration::from_secs(4)));
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn what_has_happened_already_is_waited_for_afterwards() {
         let throttles = throttles(rate(10, 0, 1), rate(0, 0, 1), rate(0, 0, 1));
-        let mut one = throttles.of("alice", None);
+        let mut one = throttles.of("alice", None, 0);
         assert!((0..10).all(|_| one.charge(0, 0).is_zero()));
         assert_eq!(one.charge(0, 0), Duration::from_millis(100));
         assert_eq!(one.charge(0, 0), Duration::from_millis(200));
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn of_very_many_refusals_some_are_told() {
-        let mut one = throttles(rate(0, 0, 1), rate(0, 0, 1), rate(0, 0, 1)).of("alice", None);
+        let mut one = throttles(rate(0, 0, 1), rate(0, 0, 1), rate(0, 0, 1)).of("alice", None, 0);
         let told = |one: &mut Throttle, now| (0..1000).filter(|_| one.tells(now)).count();
         assert_eq!((told(&mut one, 0), told(&mut one, SECOND)), (101, 10));
     }
@@ -309,17 +309,18 @@ mod tests {
     fn what_is_shared_is_shared_by_user_and_by_address_and_forgotten_with_the_last() {
         let throttles = throttles(rate(0, 0, 1), rate(1, 0, 1), rate(2, 0, 1));
         let (here, there) = ("192.0.2.1".parse().ok(), "192.0.2.2".parse().ok());
-        let (mut phone, mut laptop) = (throttles.of("alice", here), throttles.of("alice", there));
+        let (mut phone, mut laptop) = (throttles.of("alice", here, 0), throttles.of("alice", there, 0));
         assert_eq!((phone.admit(None, 1, 0), laptop.admit(None, 1, 0)), (Ok(()), Ok(())));
         assert_eq!(laptop.admit(None, 1, 0), Err(Duration::from_secs(1)));
-        let mut bob = throttles.of("bob", here);
+        let mut bob = throttles.of("bob", here, 0);
         assert_eq!((bob.admit(None, 1, 0), bob.admit(None, 1, 0)), (Ok(()), Ok(())));
         assert_eq!(bob.admit(None, 1, 0), Err(Duration::from_secs(1)));
-        let mut carol = throttles.of("carol", here);
+        let mut carol = throttles.of("carol", here, 0);
         assert_eq!(carol.admit(None, 1, 0), Err(Duration::from_millis(500)), "by their address");
         drop((phone, laptop, bob, carol));
+        assert!(throttles.of("alice", None, 0).admit(None, 1, 0).is_err(), "who comes back owes what was owed");
         for n in 0..10 * LEAST {
-            throttles.of(&format!("user-{n}"), None);
+            throttles.of(&format!("user-{n}"), None, 60 * SECOND);
         }
         assert!(throttles.users.lock().of.len() <= LEAST);
     }
@@ -329,7 +330,7 @@ mod tests {
         let rules = super::super::Rules::new(&Default::default(), false, 0);
         let tag = |name| rules.tag(rules.table.named(name)).expect("a class");
         let throttles = throttles(rate(0, 0, 1), rate(0, 0, 1), rate(0, 0, 1));
-        let mut one = throttles.of("alice", None);
+        let mut one = throttles.of("alice", None, 0);
         let slow = rate(1, 0, 1);
         assert_eq!(one.admit(Some((tag("chat"), slow)), 1, 0), Ok(()));
         assert_eq!(one.admit(Some((tag("chat"), slow)), 1, 0), Ok(()));

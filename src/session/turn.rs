@@ -159,9 +159,10 @@ impl Work<'_> {
     }
 
     fn throttled(&mut self) -> &mut Throttle {
-        let Self { edge, identity, session, .. } = self;
+        let Self { edge, identity, session, now, .. } = self;
         self.throttle.get_or_insert_with(|| {
-            Box::new(edge.throttles.of(identity.base(), session.lock().link().and_then(|link| link.address)))
+            let address = session.lock().link().and_then(|link| link.address);
+            Box::new(edge.throttles.of(identity.base(), address, edge.hub.nanos(*now)))
         })
     }
 

@@ -31,6 +31,7 @@ pub(super) fn rows() -> Vec<TopicRow> {
         TopicRow {
             payload: PayloadKind::Json,
             size: Some(4 << 10),
+            rate: rate(5, 16 << 10, 4),
             ..room("control", "rooms/{room}/control", &["admin", "service"])
         },
         TopicRow { payload: PayloadKind::Json, ..own("inbox", "users/{user}/inbox", &["grant", "service"], &["self"]) },

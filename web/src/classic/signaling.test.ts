@@ -108,10 +108,10 @@ describe("the room", () => {
   it("is told when another page has its place, and overlooks other lines", () => {
     const tell = (line: object): boolean => client.emit("message", "users/alice/errors", new TextEncoder().encode(JSON.stringify(line)));
     tell({ topic: "demo", action: "kicked", code: 0x98, reason: "x" });
-    tell({ topic: "other", action: "member", code: 0x8e, reason: "replaced" });
+    tell({ topic: "rooms/other/signal", action: "replaced", code: 0x8e, reason: "replaced" });
     client.emit("message", "users/alice/errors", new TextEncoder().encode("{"));
     expect(said).toEqual([]);
-    tell({ topic: "demo", action: "member", code: 0x8e, reason: "replaced" });
+    tell({ topic, action: "replaced", code: 0x8e, reason: "replaced" });
     expect(said).toEqual(["replaced"]);
   });
 

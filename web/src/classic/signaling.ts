@@ -99,7 +99,7 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
       return;
     }
     if (about === errors) {
-      if (isReplacement(payload, room)) on.onReplaced();
+      if (isReplacement(payload, topic)) on.onReplaced();
       return;
     }
     const signal = decodeSignal(payload);
@@ -133,11 +133,11 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
   return { publish, leave };
 }
 
-/** Reads a line of the errors topic: 0x8E for the room says that another connection of ours has the place now. */
-function isReplacement(payload: Uint8Array, room: string): boolean {
+/** Reads a line of the errors topic: 0x8E for our subscription says that another connection of ours has the place now. */
+function isReplacement(payload: Uint8Array, subscribed: string): boolean {
   try {
     const { topic, code } = JSON.parse(new TextDecoder().decode(payload)) as { topic?: unknown; code?: unknown };
-    return topic === room && code === 0x8e;
+    return topic === subscribed && code === 0x8e;
   } catch {
     return false;
   }

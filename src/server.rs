@@ -172,6 +172,15 @@ impl Builder {
         self
     }
 
+    /// Reads the files that the configuration names, and starts nothing.
+    ///
+    /// # Errors
+    /// [`StartError::Tls`] and [`StartError::Auth`], as [`Builder::start`] would have them.
+    pub fn check(&self) -> Result<(), StartError> {
+        tls::Certificate::load(&self.config.tls.identity).map_err(StartError::Tls)?;
+        Authenticator::new(&self.config.auth).map(|_| ()).map_err(StartError::Auth)
+    }
+
     /// Binds every address and starts to serve.
     ///
     /// # Errors

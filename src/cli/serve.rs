@@ -31,7 +31,9 @@ async fn serve(config: Config, key: Option<String>, args: &SettingsArgs) -> Resu
     announce(running.addresses(), &path);
     if let Some(key) = key {
         // To people, not to logs, nor to whoever reads the addresses.
-        eprintln!("key of the API, for this run: {key}\nfor instance: WIGWAG_KEY={key} wigwag rooms");
+        let http = running.addresses().http.first().map(|address| format!(" --url http://{}", reachable(*address)));
+        let url = http.unwrap_or_default();
+        eprintln!("key of the API, for this run: {key}\nfor instance: WIGWAG_KEY={key} wigwag rooms{url}");
     }
     let reload = || {
         apply(&running, args, &api);

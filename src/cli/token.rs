@@ -37,7 +37,8 @@ struct MintArgs {
     #[arg(short, long, required = true, value_name = "NAME")]
     user: Option<String>,
 
-    /// Rights in a room: join, listen, admin; `*` in ROOM stands for anything; may be repeated
+    /// Rights in a room: join, listen, admin (which includes join), members=N; `*` in ROOM stands for anything; may be
+    /// repeated
     #[arg(short, long, value_name = "ROOM:RIGHT[,RIGHT]", value_parser = room)]
     room: Vec<(String, Vec<String>)>,
 
@@ -124,15 +125,16 @@ fn signing_key(args: &MintArgs, config: &TokenConfig) -> Result<(SigningKey, Opt
         };
         return Ok((key.map_err(|problem| usage(&flag, problem))?, args.kid.clone()));
     }
-    let (secret, kid) = configured_secret(config)?;
-    Ok((SigningKey::from_secret(&secret), args.kid.clone().or(kid)))
+    let (secret, kid) = configured_secret(config, args.kid.as_deref())?;
+    Ok((SigningKey::from_secret(&secret), kid))
 }
 
-fn configured_secret(config: &TokenConfig) -> Result<(Secret, Option<String>), Failure> {
-    if let Some(secret) = &config.secret {
+/// The first secret, or the one of that kid.
+fn configured_secret(config: &TokenConfig, kid: Option<&str>) -> Result<(Secret, Option<String>), Failure> {
+    if let (Some(secret), None) = (&config.secret, kid) {
         return Ok((secret.clone(), None));
     }
-    for key in &config.keys {
+    for key in config.keys.iter().filter(|key| kid.is_none() || key.kid.as_deref() == kid) {
         match &key.source {
             KeySource::Secret(secret) => return Ok((secret.clone(), key.kid.clone())),
             KeySource::SecretFile(path) => {
@@ -142,6 +144,11 @@ fn configured_secret(config: &TokenConfig) -> Result<(Secret, Option<String>), F
             }
             KeySource::PublicKeyFile(_) => {}
         }
+    }
+    if let Some(kid) = kid {
+        let problem =
+            format!("--kid {kid}: the configuration has no secret of that kid; --key-file has the private key");
+        return Err(Failure::Usage(problem));
     }
     Err(Failure::Usage(
         "no key to sign with: --key-file FILE, or auth.token.secret in the configuration (`openssl rand -hex 32` makes \

@@ -49,7 +49,7 @@ impl Line {
             size: message.payload.len(),
             qos: message.qos,
             retain: message.retain,
-            age: object.as_ref().and_then(|object| age(object, now)),
+            age: object.as_ref().and_then(|object| age(object, message.retain, now)),
         }
     }
 }
@@ -96,9 +96,9 @@ fn signal(object: Option<&Map<String, Value>>) -> String {
 
 const TAGS: [&str; 5] = ["username", "from", "to", "target", "session"];
 
-/// How old a message says that it is: `since` of the roster, or a time in milliseconds.
-fn age(object: &Map<String, Value>, now: SystemTime) -> Option<Duration> {
-    let since = object.get("since").and_then(Value::as_str);
+/// How old a message says that it is: `since` in a roster that was there before, or a time in milliseconds.
+fn age(object: &Map<String, Value>, retained: bool, now: SystemTime) -> Option<Duration> {
+    let since = object.get("since").filter(|_| retained).and_then(Value::as_str);
     let since = since.and_then(|since| OffsetDateTime::parse(since, &Rfc3339).ok()).map(SystemTime::from);
     let millis = || ["ts", "sent", "timestamp"].iter().find_map(|key| object.get(*key)?.as_u64());
     let said = since.or_else(|| UNIX_EPOCH.checked_add(Duration::from_millis(millis()?)))?;

@@ -130,6 +130,15 @@ describe("the room", () => {
     expect(client.disconnecting).toBe(true);
   });
 
+  it("does not come back to a broker that does not know it", () => {
+    client.emit("error", Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" }));
+    client.emit("error", Object.assign(new Error("Connection refused: Server busy"), { code: 0x89 }));
+    expect(client.disconnecting).toBe(false);
+    client.emit("error", Object.assign(new Error("Connection refused: Bad User Name or Password"), { code: 0x86 }));
+    expect(client.disconnecting).toBe(true);
+    expect(said.at(-1)).toMatch(/^refused: Connection refused: Bad User Name or Password\. Where a token/);
+  });
+
   it("says goodbye and ends its session when it leaves, once", () => {
     client.connect();
     client.done.length = 0;

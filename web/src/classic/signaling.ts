@@ -90,7 +90,12 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
   });
   client.on("reconnect", () => { on.onState("reconnecting"); });
   client.on("close", () => { if (!client.disconnecting) on.onState("reconnecting"); });
-  client.on("error", (error) => { on.onProblem(error.message); });
+  client.on("error", (error) => {
+    if (isUnknown(error)) {
+      on.onState("refused", `${error.message}. Where a token or a password is needed, this page has none to give.`);
+      client.end(true);
+    } else on.onProblem(error.message);
+  });
 
   client.on("message", (about, payload) => {
     if (about === servers) {
@@ -141,6 +146,11 @@ function isReplacement(payload: Uint8Array, subscribed: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** Whether the broker does not know us, so that coming back would not help: 0x86 or 0x87 in CONNACK. */
+function isUnknown(error: Error): boolean {
+  return "code" in error && (error.code === 0x86 || error.code === 0x87);
 }
 
 /** Tells a broker's "no" (a reason code of 0x80 and above) from a connection that broke before the answer came. */

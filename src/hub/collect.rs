@@ -6,18 +6,25 @@
 //! that ([`Outbound::push`]), and each message comes once: from the store if it was set before the subscription began,
 //! and live if it was set after. One that is replaced before its turn comes live only.
 
-use std::{ops::ControlFlow, time::Instant};
+use std::{ops::ControlFlow, sync::Arc, time::Instant};
 
 use smallvec::SmallVec;
 
-use super::{Hub, SubscriberId, store::Store};
+use super::{Hub, Message, store::Store};
 use crate::{
-    session::{Delivery, Outbound, Session},
+    session::{Cursor, Delivery, Outbound, Session},
     wire::mqtt::topic,
 };
 
 /// Messages that are looked at in one go: about what a thread does before other connections have their turn.
 const LOOKED_AT: usize = 1024;
+
+/// Who collects.
+struct Reader<'a> {
+    session: &'a Session,
+    observes: bool,
+    now: Instant,
+}
 
 /// What a [`Hub::collect`] came to.
 #[derive(Debug, Default, Clone, Copy)]
@@ -43,9 +50,10 @@ impl Hub {
             if state.ended || !state.connected() {
                 return collected;
             }
+            let reader = Reader { session, observes: state.observes(), now };
             let outbound = &mut state.outbound;
             if outbound.place() == Some(at)
-                && self.collect_from(&shard.retained, outbound, session.id, now, &mut collected).is_break()
+                && self.collect_from(&shard.retained, outbound, &reader, &mut collected).is_break()
             {
                 return collected;
             }
@@ -54,16 +62,24 @@ impl Hub {
         collected
     }
 
+    /// Whether a reader whose filter spans rooms is not kept out of the message's room.
+    fn may_collect(&self, reader: &Reader<'_>, message: &Message) -> bool {
+        let closed = message.room().and_then(|room| self.rooms.closed(room));
+        closed.is_none_or(|closed| closed.admits(&reader.session.user, || reader.observes, reader.now))
+    }
+
     /// Goes on with the newest cursor, in the shard where it is. Breaks off when the queue has no more room.
     fn collect_from(
         &self,
         store: &Store,
         outbound: &mut Outbound,
-        subscriber: SubscriberId,
-        now: Instant,
+        reader: &Reader<'_>,
         collected: &mut Collected,
     ) -> ControlFlow<()> {
         let limits = &self.limits.queue;
+        let delivery = |cursor: &Cursor, message: &Arc<Message>| {
+            self.may_collect(reader, message).then(|| cursor.delivery(message, reader.session.id, reader.now))?
+        };
         let Some(mut cursor) = outbound.take_cursor() else { return ControlFlow::Continue(()) };
         collected.work += 1;
         if cursor.from == 0 {
@@ -71,7 +87,7 @@ impl Hub {
             let all = store.matching(&cursor.filter, &mut |serial, message| {
                 collected.work += 1;
                 if serial.get() < cursor.until
-                    && let Some(delivery) = cursor.delivery(message, subscriber, now)
+                    && let Some(delivery) = delivery(&cursor, message)
                 {
                     bytes += message.size();
                     found.push(delivery);
@@ -95,7 +111,7 @@ impl Hub {
         }
         for (serial, message) in store.set_in(cursor.from..cursor.until) {
             let found = Some(message).filter(|message| topic::matches(&cursor.filter, message.topic()));
-            let delivery = found.and_then(|message| cursor.delivery(message, subscriber, now));
+            let delivery = found.and_then(|message| delivery(&cursor, message));
             let full = delivery.is_some() && !outbound.has_room_in_front(1, message.size(), limits);
             if full || collected.work >= LOOKED_AT {
                 cursor.from = serial.get();

@@ -323,13 +323,13 @@ impl Hub {
         let event = Event { user: Some(user), reason: Some(reason.name()), seconds, ..Event::in_room(self, name) };
         self.tell("events/member/left", event, dirty);
         if empty {
-            self.close_empty(shard, name, now, dirty);
+            self.close_empty(shard, name, user, now, dirty);
         }
         Some(gone)
     }
 
     /// Takes back all that a room held whose last member has left.
-    fn close_empty(&self, shard: &mut Shard, name: &str, now: Instant, dirty: &mut Dirty) {
+    fn close_empty(&self, shard: &mut Shard, name: &str, last: &str, now: Instant, dirty: &mut Dirty) {
         self.rooms.open.fetch_sub(1, Ordering::Relaxed);
         for filter in self.policy.rules().table.filters_of_room(name) {
             self.clear_retained(&filter);
@@ -339,9 +339,17 @@ impl Hub {
             self.tell("events/room/closed", Event { seconds, ..Event::in_room(self, name) }, dirty);
             room.set_locked(false);
             self.rooms.note_closed(name, Some(room));
-            match room.banned_until().filter(|until| *until > now && self.rooms.may_watch_bans()) {
-                Some(until) => self.rooms.watch_bans(name, self.clock_at(until, Due::Bans(name.into()))),
-                None => self.forget_room(shard, name),
+            match room.banned_until().filter(|until| *until > now) {
+                Some(until) if self.rooms.may_watch_bans(last) => {
+                    self.rooms.watch_bans(name, last, self.clock_at(until, Due::Bans(name.into())));
+                }
+                banned => {
+                    if banned.is_some() {
+                        self.metrics.refused("keep bans", ReasonCode::QUOTA_EXCEEDED);
+                        tracing::warn!(room = ?name, user = ?last, "bans forgotten: too many rooms that are kept for theirs");
+                    }
+                    self.forget_room(shard, name);
+                }
             }
         }
     }
@@ -353,7 +361,7 @@ impl Hub {
             Some(room) if room.is_over(now) => self.forget_room(&mut shard, name),
             Some(room) if room.is_empty() => {
                 let until = room.banned_until().unwrap_or(now);
-                self.rooms.watch_bans(name, self.clock_at(until, Due::Bans(name.into())));
+                self.rooms.watch_bans_on(name, self.clock_at(until, Due::Bans(name.into())));
             }
             _ => {}
         }

@@ -9,7 +9,7 @@ use super::{
     registry::{HubRoom, Shard},
 };
 use crate::{
-    hub::{Dirty, Hub},
+    hub::{Dirty, Hub, Message},
     policy::{Refusal, base, valid_name},
     session::{Close, Over},
     wire::mqtt::{QoS, ReasonCode},
@@ -180,8 +180,10 @@ impl Hub {
             }
             Action::Lock => {
                 announce(dirty);
-                found.set_locked(true);
-                self.shut_out(&shard, room, order, dirty);
+                if !found.locked() {
+                    found.set_locked(true);
+                    self.shut_out(&shard, room, order, dirty);
+                }
             }
             Action::Unlock => {
                 announce(dirty);
@@ -208,6 +210,10 @@ impl Hub {
         }
         for session in self.sessions().into_iter().filter(|session| base(&session.user) == user) {
             let taken_out = self.take_out_of_room(&session, room, Over::Kicked, order.reason.as_deref(), dirty);
+            // Also what a filter that spans rooms has brought and was not sent, but for the order itself.
+            let topic = self.policy.rules().control_topic(room);
+            let void = |message: &Message| message.room() == Some(room) && topic.as_deref() != Some(message.topic());
+            session.lock().outbound.drop_queued(void);
             if taken_out && !session.lock().is_in_a_room() {
                 dirty.close_afterwards(&session, KICKED);
             }

@@ -23,6 +23,8 @@ use crate::{
 const SHARDS: usize = 64;
 /// Rooms that are remembered for nothing but those they keep out.
 const ONLY_BANS: usize = 10_000;
+/// The same on account of one user, so that nobody's bans are forgotten for somebody else's.
+const ONLY_BANS_PER_USER: usize = 100;
 
 /// A session, which this does not keep alive; its number is known also when it has ended.
 #[derive(Debug, Clone)]
@@ -57,9 +59,16 @@ pub struct Rooms {
     closed_len: AtomicUsize,
     /// Rooms that nobody is in and that keep somebody out, each with the deadline at which it is forgotten. Locked
     /// after the room.
-    bans: Mutex<HashMap<Box<str>, TimerKey>>,
+    bans: Mutex<OnlyBans>,
     /// Places by user, devices included.
     users: Mutex<HashMap<Box<str>, usize>>,
+}
+
+/// Rooms that are remembered for their bans alone: the deadline, and on whose account; and how many are on whose.
+#[derive(Default)]
+struct OnlyBans {
+    rooms: HashMap<Box<str>, (TimerKey, Box<str>)>,
+    users: HashMap<Box<str>, usize>,
 }
 
 /// How many there are.
@@ -129,23 +138,41 @@ impl Rooms {
         self.closed_len.store(all.len(), Ordering::Release);
     }
 
-    /// Whether one more room may be remembered for its bans alone.
-    pub(super) fn may_watch_bans(&self) -> bool {
-        self.bans.lock().len() < ONLY_BANS
+    /// Whether one more room may be remembered for its bans alone, on account of the user who left it last.
+    pub(super) fn may_watch_bans(&self, user: &str) -> bool {
+        let bans = self.bans.lock();
+        bans.rooms.len() < ONLY_BANS && bans.users.get(base(user)).is_none_or(|rooms| *rooms < ONLY_BANS_PER_USER)
     }
 
-    pub(super) fn watch_bans(&self, name: &str, timer: TimerKey) {
-        self.bans.lock().insert(name.into(), timer);
+    /// Remembers a room for its bans alone until that deadline.
+    pub(super) fn watch_bans(&self, name: &str, user: &str, timer: TimerKey) {
+        let mut bans = self.bans.lock();
+        *bans.users.entry(base(user).into()).or_default() += 1;
+        bans.rooms.insert(name.into(), (timer, base(user).into()));
+    }
+
+    /// Another deadline for a room that is remembered already.
+    pub(super) fn watch_bans_on(&self, name: &str, timer: TimerKey) {
+        if let Some(watched) = self.bans.lock().rooms.get_mut(name) {
+            watched.0 = timer;
+        }
     }
 
     /// The deadline of a room that is not remembered for its bans alone any more.
     pub(super) fn unwatch_bans(&self, name: &str) -> Option<TimerKey> {
-        let mut bans = self.bans.lock();
-        let timer = bans.remove(name);
-        if bans.len() < bans.capacity() / 8 {
-            bans.shrink_to_fit();
+        let OnlyBans { rooms, users } = &mut *self.bans.lock();
+        let (timer, user) = rooms.remove(name)?;
+        if let Some(count) = users.get_mut(&user) {
+            *count -= 1;
+            if *count == 0 {
+                users.remove(&user);
+            }
         }
-        timer
+        if rooms.len() < rooms.capacity() / 8 {
+            rooms.shrink_to_fit();
+            users.shrink_to_fit();
+        }
+        Some(timer)
     }
 
     /// Whom a room keeps out at the moment.

@@ -24,6 +24,8 @@ use crate::{
     },
 };
 
+/// Characters of a refused client id that are logged.
+const SHOWN: usize = 32;
 /// The longest client id, in bytes.
 const CLIENT_ID_MAX: usize = 256;
 
@@ -89,9 +91,13 @@ pub async fn accept(edge: Arc<Edge>, incoming: Incoming) {
             let user = connect.user_name.unwrap_or_default();
             // What is no name may be a token in the wrong place, and is nobody's business.
             let user = if user.is_empty() || valid_name(user) { user } else { "(no name)" };
-            edge.hub.tell_refused(if user.is_empty() { connect.client_id } else { user }, refusal.what);
+            let named = if user.is_empty() { connect.client_id } else { user };
+            edge.hub.tell_refused(if valid_name(named) { named } else { "(no name)" }, refusal.what);
+            let shown = connect.client_id.char_indices().nth(SHOWN).map_or(connect.client_id, |(end, _)| {
+                &connect.client_id[..end] // it may be long, and a token in the wrong place, too
+            });
             tracing::info!(
-                client = ?connect.client_id,
+                client = ?shown,
                 user = ?user,
                 remote = %slot.remote(),
                 what = refusal.what,

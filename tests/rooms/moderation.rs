@@ -94,6 +94,29 @@ fn a_ban_holds_for_who_is_not_there_and_for_a_room_that_was_gone_meanwhile() {
     assert_eq!(join(&mut bob, "ours"), 1);
 }
 
+/// Live and retained, of the room alone and of all rooms.
+#[test]
+fn who_is_banned_reads_nothing_of_the_room_by_a_filter_that_spans_rooms_either() {
+    let broker = house(LONG, |_| {});
+    let mut ada = moderator(&broker);
+    assert!(ada.publish(Message::new("rooms/ours/state/doc", "secret").retain().qos(1)) < 0x80);
+    let mut zoe = member(&broker, user(Version::V5, "z", "zoe"), "theirs");
+    assert!(zoe.publish(Message::new("rooms/theirs/state/doc", "open").retain().qos(1)) < 0x80);
+    let mut troll = broker.connect(user(Version::V5, "t", "troll")); // an observer, as everybody in open mode
+    gives(&mut ada, json!({ "action": "ban", "user": "troll", "seconds": 60 }));
+    assert_eq!(troll.subscribe("rooms/+/state/#", 1), 1);
+    assert_eq!(troll.expect_message().text(), "open");
+    troll.expect_nothing();
+    ada.publish(Message::new("rooms/ours/state/doc", "another").retain().qos(1));
+    troll.expect_nothing();
+    assert_eq!(troll.subscribe("rooms/+/presence/+", 1), 1);
+    assert_eq!(troll.expect_message().topic, "rooms/theirs/presence/zoe");
+    troll.expect_nothing();
+    gives(&mut ada, json!({ "action": "unban", "user": "troll" }));
+    assert_eq!(troll.subscribe("rooms/ours/state/#", 1), 1);
+    assert_eq!(troll.expect_message().text(), "another");
+}
+
 #[test]
 fn a_locked_room_is_for_its_members() {
     for version in VERSIONS {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::{
+    backplane::Source,
     hub::{self, Dirty, End, Hub},
     policy::{Identity, Refusal, valid_name},
     session::{Attachment, Delivery, Session},
@@ -97,7 +98,8 @@ impl Client {
         let publish = Publish { dup: false, qos, retain, topic, packet_id: None, properties, payload };
         let mut dirty = Dirty::default();
         let permit = self.hub.policy.publish(&self.identity, self.session.id, &publish, now);
-        let routed = permit.and_then(|permit| self.hub.publish(permit, now, &mut dirty));
+        let routed =
+            permit.and_then(|permit| self.hub.publish_from(Source::Client(&self.identity), permit, now, &mut dirty));
         dirty.flush(&self.hub, now);
         routed.map_err(ClientError::Refused)
     }

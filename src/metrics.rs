@@ -90,6 +90,18 @@ impl Metrics {
         with_local_recorder(&self.recorder, || counter!("wigwag_connections_ended_total", "how" => how).increment(1));
     }
 
+    /// Makes handles of a part of the server that is not always there.
+    pub fn register<T>(&self, descriptions: &[(&'static str, &'static str)], make: impl FnOnce() -> T) -> T {
+        for &(name, help) in descriptions {
+            if name.ends_with("_total") {
+                self.recorder.describe_counter(name.into(), None, help.into());
+            } else {
+                self.recorder.describe_gauge(name.into(), None, help.into());
+            }
+        }
+        with_local_recorder(&self.recorder, make)
+    }
+
     /// Everything, in the text format of Prometheus.
     pub fn render(&self, gauges: Gauges) -> String {
         self.connections.set(gauges.connections as f64);

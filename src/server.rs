@@ -12,6 +12,7 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
+    backplane,
     client::{Client, NameError},
     config::Config,
     http,
@@ -55,6 +56,7 @@ pub struct Running {
     addresses: Addresses,
     workers: Workers,
     stop: watch::Sender<bool>,
+    backplane: Option<backplane::Access>,
 }
 
 /// What the server's parts, and handlers of HTTP requests, have in common.
@@ -85,6 +87,8 @@ pub enum StartError {
     Tls(tls::TlsError),
     /// Threads or their event queues could not be made.
     Workers(io::Error),
+    /// The broker for services could not be started.
+    Backplane(backplane::StartError),
 }
 
 impl std::fmt::Display for StartError {
@@ -93,6 +97,7 @@ impl std::fmt::Display for StartError {
             Self::Bind { key, address, error } => write!(f, "{key}: cannot listen on {address}: {error}"),
             Self::Tls(error) => write!(f, "{error}"),
             Self::Workers(error) => write!(f, "cannot start worker threads: {error}"),
+            Self::Backplane(error) => write!(f, "{error}"),
         }
     }
 }
@@ -102,6 +107,7 @@ impl std::error::Error for StartError {
         match self {
             Self::Bind { error, .. } | Self::Workers(error) => Some(error),
             Self::Tls(error) => Some(error),
+            Self::Backplane(error) => Some(error),
         }
     }
 }
@@ -109,6 +115,13 @@ impl std::error::Error for StartError {
 /// How long a shutdown waits, after everything else, for workers that are in the middle of something.
 const LAST_WORK: Duration = Duration::from_secs(2);
 const SHUTTING_DOWN: Close = Close { reason: ReasonCode::SERVER_SHUTTING_DOWN, what: "the server is shutting down" };
+
+impl Addresses {
+    /// All there are, those of MQTT over TCP first.
+    fn all(&self) -> impl Iterator<Item = SocketAddr> {
+        [&self.mqtt, &self.mqtts, &self.http, &self.https].into_iter().flatten().copied()
+    }
+}
 
 impl Server {
     pub fn builder() -> Builder {
@@ -131,6 +144,7 @@ impl Builder {
         let config = self.config;
         let certificate = tls::Certificate::load(&config.tls.identity).map_err(StartError::Tls)?;
         let (listeners, addresses) = bind(&config)?;
+        let backplane = backplane::start(&config).await.map_err(StartError::Backplane)?;
         let workers = Workers::start(config.server.workers).map_err(StartError::Workers)?;
         let (stop, stopping) = watch::channel(false);
         let policy =
@@ -138,8 +152,11 @@ impl Builder {
         let hub = Arc::new(Hub::new(hub_limits(&config), policy, Arc::new(Metrics::default())));
         let edge = Arc::new(Edge::new(Arc::clone(&hub), edge_limits(&config)));
         let shared = Arc::new(Shared { edge, hub, workers: workers.clone(), config, stopping, tls: certificate });
+        let first = addresses.all().next();
+        let join = |backplane: backplane::Started| backplane.join(&shared.config, &shared.hub, &workers, first);
+        let backplane = backplane.and_then(join);
         shared.start(listeners);
-        Ok(Running { shared, addresses, workers, stop })
+        Ok(Running { shared, addresses, workers, stop, backplane })
     }
 }
 
@@ -196,6 +213,11 @@ impl Running {
         &self.addresses
     }
 
+    /// How the operator's services reach the embedded broker, where there is one.
+    pub fn backplane(&self) -> Option<&backplane::Access> {
+        self.backplane.as_ref()
+    }
+
     /// A router with the WebSocket endpoint (`/mqtt`, as configured), to be merged into an application's own.
     ///
     /// Connections that are upgraded there move to this server's workers and cost what its own connections cost. Only
@@ -247,6 +269,9 @@ impl Running {
         // Who has not taken everything by now is told at least why it does not get it.
         self.shared.hub.close_all(SHUTTING_DOWN);
         self.without_sockets_by(deadline).await;
+        if let Some(backplane) = self.shared.hub.backplane.get() {
+            backplane.drain(deadline).await;
+        }
         self.workers.stop(LAST_WORK).await;
     }
 
@@ -300,7 +325,7 @@ fn bind(config: &Config) -> Result<(Vec<Listener>, Addresses), StartError> {
     Ok((listeners, addresses))
 }
 
-fn listen(address: SocketAddr) -> io::Result<StdListener> {
+pub(crate) fn listen(address: SocketAddr) -> io::Result<StdListener> {
     use socket2::{Domain, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;

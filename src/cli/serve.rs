@@ -6,14 +6,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use wigwag::config::{Config, LogConfig, LogFormat};
-use wigwag::{Addresses, Running, Server};
+use wigwag::config::{BackplaneMode, Config, LogConfig, LogFormat};
+use wigwag::{Addresses, BackplaneAccess, Running, Server};
 
 use super::settings::SettingsArgs;
 use super::{Failure, block_on};
 
 pub fn run(args: &SettingsArgs) -> Result<(), Failure> {
-    let config = args.load()?.config;
+    let mut config = args.load()?.config;
+    if config.backplane.mode == BackplaneMode::Auto {
+        config.backplane.mode = BackplaneMode::Embedded;
+    }
     log_to_stderr(&config.log);
     raise_file_limit();
     block_on(serve(config))
@@ -24,7 +27,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let (grace, path) = (config.server.shutdown_grace, config.http.path.clone());
     let mut signals = Signals::register().map_err(|error| Failure::Runtime(format!("signals: {error}")))?;
     let running = start(config).await?;
-    announce(running.addresses(), &path);
+    announce(running.addresses(), &path, running.backplane());
     let reload = || {
         if let Err(error) = running.reload() {
             tracing::error!(%error, "not reloaded; the server goes on as it was");
@@ -72,8 +75,13 @@ impl Signals {
     }
 }
 
+/// The crate that is the embedded broker.
+const EMBEDDED: &str = "rumqttd";
+
 fn log_to_stderr(log: &LogConfig) {
-    let filter = EnvFilter::new(&log.level);
+    // The embedded broker tells of everything that everybody does, and writes what they sent as it came.
+    let directives = if log.level.contains(EMBEDDED) { String::new() } else { format!(",{EMBEDDED}=off") };
+    let filter = EnvFilter::new(format!("{}{directives}", log.level));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal());
     match log.format {
         LogFormat::Text => lines.init(),
@@ -95,7 +103,7 @@ fn raise_file_limit() {
 }
 
 /// Prints where to find what, for people and for scripts that asked for port 0.
-fn announce(addresses: &Addresses, path: &str) {
+fn announce(addresses: &Addresses, path: &str, backplane: Option<&BackplaneAccess>) {
     let table = [
         ("http", "/", &addresses.http),
         ("ws", path, &addresses.http),
@@ -109,6 +117,11 @@ fn announce(addresses: &Addresses, path: &str) {
         for address in addresses {
             text += &format!("{scheme}://{}{path}\n", reachable(*address));
         }
+    }
+    if let Some(access) = backplane {
+        // The only place where a password that was made for this run is ever shown.
+        let password = if access.generated { format!(":{}", access.password) } else { String::new() };
+        text += &format!("backplane mqtt://{}{password}@{}\n", access.username, reachable(access.address));
     }
     // A broker whose standard output was closed is still a broker.
     let _ = stdout().write_all(text.as_bytes());

@@ -13,6 +13,7 @@
 //! and a `read` that names each key, its kind and its range once.
 
 mod auth;
+mod backplane;
 mod error;
 mod limits;
 mod listen;
@@ -27,6 +28,7 @@ use std::path::Path;
 pub use auth::{
     Algorithm, AuthConfig, AuthHttpConfig, AuthMethod, KeySource, Secret, TokenConfig, TokenKey, UsersConfig,
 };
+pub use backplane::{BackplaneConfig, BackplaneMode, BrokerUrl, EmbeddedConfig, Password};
 pub use error::{ConfigError, ConfigErrors, Origin, Problem};
 pub use limits::Limits;
 pub use listen::{AllowedOrigin, HttpConfig, Identity, IdentityFiles, MqttConfig, TlsConfig};
@@ -60,6 +62,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Prometheus metrics.
     pub metrics: MetricsConfig,
+    /// The broker for services.
+    pub backplane: BackplaneConfig,
     /// Who may say what, and where.
     pub topics: TopicRows,
 }
@@ -146,10 +150,12 @@ impl Sources {
             sys: SysConfig::read(&mut reader),
             log: LogConfig::read(&mut reader),
             metrics: MetricsConfig::read(&mut reader),
+            backplane: BackplaneConfig::read(&mut reader),
             topics,
         };
         listen::check(&mut reader, &config.http, &config.mqtt, &config.tls);
         auth::check(&mut reader, &config);
+        backplane::check(&mut reader, &config);
         Ok(Effective { entries: reader.finish()?, topic_origins, config })
     }
 }

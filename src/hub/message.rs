@@ -78,8 +78,17 @@ impl Message {
         if self.raise { granted } else { self.qos.min(granted) }
     }
 
+    pub fn qos(&self) -> QoS {
+        self.qos
+    }
+
     pub fn retain(&self) -> bool {
         self.retain
+    }
+
+    /// Makes it the last value of its topic, for who subscribes later.
+    pub fn keep(&mut self) {
+        self.retain = true;
     }
 
     pub fn publisher(&self) -> SubscriberId {

@@ -11,6 +11,7 @@
 mod clock;
 mod dirty;
 pub mod index;
+mod joint;
 mod message;
 mod registry;
 pub mod retained;
@@ -26,7 +27,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     num::NonZeroU32,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -45,6 +46,7 @@ use retained::Retained;
 pub use timers::{TimerKey, Timers};
 
 use crate::{
+    backplane::Backplane,
     metrics::Metrics,
     policy::Policy,
     session::{QueueLimits, Session},
@@ -81,6 +83,8 @@ pub struct Hub {
     clock: Clock,
     started: Instant,
     next_subscriber: AtomicU64,
+    /// Set once, at start, where there is one.
+    pub(crate) backplane: OnceLock<Arc<Backplane>>,
 }
 
 #[derive(Default)]
@@ -136,6 +140,7 @@ impl Hub {
             clock: Clock::default(),
             started: Instant::now(),
             next_subscriber: AtomicU64::new(1),
+            backplane: OnceLock::new(),
         }
     }
 

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::{Dirty, Due, Hub, Message};
 use crate::{
+    backplane::Source,
     policy::{Identity, Refusal},
     session::{Attachment, Close, Link, Session, State},
     wire::mqtt::ReasonCode,
@@ -118,7 +119,7 @@ impl Registry {
     }
 
     /// Every session there is at the moment.
-    fn all(&self) -> Vec<Arc<Session>> {
+    pub(super) fn all(&self) -> Vec<Arc<Session>> {
         self.shards.iter().flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>()).collect()
     }
 
@@ -326,7 +327,10 @@ impl Hub {
     fn send_will(&self, will: Option<Box<Will>>, now: Instant) {
         let Some(will) = will else { return };
         let mut dirty = Dirty::default();
-        let sent = self.policy.will_fires(*will, now).and_then(|permit| self.publish(permit, now, &mut dirty));
+        let identity = Arc::clone(&will.identity);
+        let source = Source::Client(&identity);
+        let permit = self.policy.will_fires(*will, now);
+        let sent = permit.and_then(|permit| self.publish_from(source, permit, now, &mut dirty));
         if sent.is_err() {
             self.metrics.wills_refused.increment(1);
         }

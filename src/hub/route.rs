@@ -13,6 +13,7 @@ use super::{
     two_levels,
 };
 use crate::{
+    backplane::Source,
     policy::{PublishPermit, Refusal, SubscribePermit},
     session::{Delivery, Kept, Session, SubscriptionIds},
     wire::mqtt::{ReasonCode, RetainHandling, topic},
@@ -27,10 +28,26 @@ const TOO_MANY_SUBSCRIPTIONS: Refusal =
 const SESSION_OVER: Refusal = Refusal { reason: ReasonCode::UNSPECIFIED_ERROR, what: "the session has ended" };
 
 impl Hub {
-    /// Routes a message: retains it if it asks for that, and queues it for every session that wants it. Says whether
-    /// there was any. The caller flushes `dirty` when it has routed all it has.
+    /// Routes a message of the server's own: see [`Hub::publish_from`].
     pub fn publish(&self, permit: PublishPermit, now: Instant, dirty: &mut Dirty) -> Result<bool, Refusal> {
-        let message = Arc::new(permit.into_message());
+        self.publish_from(Source::Server, permit, now, dirty)
+    }
+
+    /// Routes a message: retains it if it asks for that, queues it for every session that wants it, and hands it to the
+    /// backplane if it is shared. Says whether anybody gets it. The caller flushes `dirty` when it has routed all it has.
+    pub fn publish_from(
+        &self,
+        source: Source<'_>,
+        permit: PublishPermit,
+        now: Instant,
+        dirty: &mut Dirty,
+    ) -> Result<bool, Refusal> {
+        let mut message = permit.into_message();
+        let crossing = match self.backplane.get() {
+            Some(backplane) => backplane.admit(source, &mut message, now)?,
+            None => None,
+        };
+        let message = Arc::new(message);
         let wide = (self.wide_len.load(Ordering::Acquire) > 0).then(|| self.wide.read());
         let mut shard = self.shard(two_levels(message.topic())).lock();
         if message.retain() {
@@ -41,7 +58,12 @@ impl Hub {
         if let Some(wide) = &wide {
             wide.matches(message.topic(), &mut |node| nodes.push(node));
         }
-        Ok(self.deliver(&nodes, &message, now, dirty))
+        let crosses = crossing.is_some();
+        // With the shard locked, so that the broker sees a topic's messages in the order in which they are seen here.
+        if let Some(crossing) = crossing {
+            crossing.send(&message, now);
+        }
+        Ok(self.deliver(&nodes, &message, now, dirty) || crosses)
     }
 
     /// Subscribes a session to a filter and queues the retained messages that it is to get. Says whether the session

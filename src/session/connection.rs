@@ -24,6 +24,7 @@ use super::{
     inlet::{FrameEnd, Handler, Inlet, InletLimits, NORMAL_CLOSE, Read, ReadError, Stop},
 };
 use crate::{
+    backplane::Source,
     hub::{Connected, Dirty, End},
     policy::{Identity, Refusal},
     wire::{
@@ -406,10 +407,9 @@ impl Work<'_> {
 
     fn route(&mut self, publish: &Publish<'_>) -> Result<bool, Refusal> {
         let hub = &self.edge.hub;
-        let routed = hub
-            .policy
-            .publish(self.identity, self.session.id, publish, self.now)
-            .and_then(|permit| hub.publish(permit, self.now, &mut self.scratch.dirty));
+        let routed = hub.policy.publish(self.identity, self.session.id, publish, self.now).and_then(|permit| {
+            hub.publish_from(Source::Client(self.identity), permit, self.now, &mut self.scratch.dirty)
+        });
         if routed.is_err() {
             hub.metrics.publishes_refused.increment(1);
         }

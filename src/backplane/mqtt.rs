@@ -1,0 +1,717 @@
+//! The link to a broker that speaks MQTT 5.0, over rumqttc.
+//!
+//! rumqttc keeps the connection's state; what must not be lost is in the [`Outbox`](super::outbox::Outbox), which is
+//! told of every packet that went out or was acknowledged, and says after a reconnect what is to be said again. What
+//! rumqttc 0.25 would do of its own accord is kept from it: it throws away what is pending when the broker does not
+//! know the session, repeats what has expired, forgets which messages of QoS 2 it has received when a connection
+//! breaks, and lets packet identifiers collide when acknowledgements come out of order.
+//!
+//! One task runs three loops, none of which is ever cancelled by another: one drives the connection, one hands over
+//! what is in the outbox, one looks at the clock.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    error::Error,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rumqttc::{
+    NetworkOptions, Outgoing as Sent, TlsConfiguration, Transport,
+    v5::{
+        AsyncClient, ConnectionError, Event, EventLoop, Incoming as Packet, MqttOptions, Request, StateError,
+        mqttbytes::{
+            QoS as LinkQoS,
+            v5::{
+                ConnAck, ConnectProperties, ConnectReturnCode, Filter, PubAckReason, PubRecReason, PubRel, Publish,
+                PublishProperties, RetainForwardRule, SubAck, Subscribe, SubscribeReasonCode,
+            },
+        },
+    },
+};
+use tokio::{sync::Notify, time::sleep};
+use tokio_rustls::rustls::ClientConfig;
+
+use super::{
+    Backplane, COMMANDS, Health, STAMP,
+    embedded::{self, Router, Size},
+    inlet::{Incoming, Inlet},
+    outbox::{Again, Outgoing},
+};
+use crate::{
+    config::{BackplaneConfig, BrokerUrl},
+    hub::Hub,
+    wire::mqtt::{self, QoS, UserProperties},
+};
+
+/// What client ids of links begin with.
+pub const LINK_ID: &str = "wigwag-link-";
+
+/// Where the broker is.
+pub enum Broker {
+    Embedded { router: Arc<Router>, size: Size },
+    Remote { url: BrokerUrl, tls: Option<Arc<ClientConfig>> },
+}
+
+/// See the module.
+pub struct Link {
+    broker: Broker,
+    client_id: String,
+    credentials: Option<(String, String)>,
+    session: Duration,
+    events: EventLoop,
+    inlet: Inlet,
+    /// Messages of QoS 2 that were received and not released.
+    unreleased: HashSet<u16>,
+    /// Connections in a row that did not come to a round trip, and those of them that broke the protocol.
+    failures: u32,
+    broken: u32,
+    shared: Arc<Shared>,
+}
+
+/// What the three loops have in common.
+struct Shared {
+    backplane: Arc<Backplane>,
+    hub: Arc<Hub>,
+    line: Mutex<Line>,
+    /// The broker has not answered for too long.
+    silent: Notify,
+    probe_topic: String,
+    probe_every: Duration,
+    look_every: Duration,
+}
+
+/// The way to rumqttc.
+struct Line {
+    client: AsyncClient,
+    /// What was handed over and not written yet, in order.
+    order: VecDeque<Kind>,
+    connected: bool,
+    subscribed: bool,
+    /// What the broker takes.
+    packet_max: usize,
+    qos_max: QoS,
+    retain: bool,
+    probe: Probe,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Message,
+    Probe,
+}
+
+/// Messages through the broker and back.
+struct Probe {
+    serial: u64,
+    sent: Instant,
+    unanswered: u32,
+    next: Instant,
+}
+
+/// Messages in flight at most, in each direction; fewer where the broker says so.
+const INFLIGHT: u16 = 64;
+/// Requests that rumqttc may not have taken yet.
+const REQUESTS: usize = 256;
+/// Probes in a row that may stay unanswered.
+const UNANSWERED: u32 = 3;
+/// What rumqttc pings at; the probes find out sooner.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Attempts after which an embedded broker that does not answer is replaced, and the protocol is begun anew.
+const PATIENCE: u32 = 3;
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Pauses where the broker does not want us: nothing that we do changes that.
+const UNWANTED: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
+
+/// Why a connection ended.
+enum Failure {
+    /// It broke, or was never made.
+    Connection(String),
+    /// The broker refused the connection, or a subscription.
+    Unwanted(String),
+    /// What was said made no sense.
+    Protocol(String),
+    /// Nothing came back.
+    Silence,
+}
+
+impl Link {
+    pub fn new(config: &BackplaneConfig, broker: Broker, backplane: Arc<Backplane>, hub: Arc<Hub>) -> Self {
+        let remote = matches!(broker, Broker::Remote { .. });
+        let client_id = if remote {
+            format!("wigwag-{}", backplane.node)
+        } else {
+            // No two servers of this process, and none of its earlier ones.
+            format!("{LINK_ID}{}-{:08x}", backplane.node, RandomState::new().hash_one(0) as u32)
+        };
+        let credentials = (remote && !config.username.is_empty()).then(|| {
+            let password = config.password.as_ref().map(|password| password.expose()).unwrap_or_default();
+            (config.username.clone(), password.to_owned())
+        });
+        let session = if remote { config.session } else { Duration::from_secs(600) };
+        let options = options(&broker, &client_id, credentials.as_ref(), session, backplane.bounds.packet);
+        let (client, events) = AsyncClient::new(options, REQUESTS);
+        let now = Instant::now();
+        let line = Line {
+            client,
+            order: VecDeque::new(),
+            connected: false,
+            subscribed: false,
+            packet_max: usize::MAX,
+            qos_max: QoS::ExactlyOnce,
+            retain: true,
+            probe: Probe { serial: 0, sent: now, unanswered: 0, next: now },
+        };
+        let shared = Shared {
+            probe_topic: format!("wigwag/probe/{client_id}"),
+            probe_every: config.probe,
+            look_every: (config.ttl / 4).min(config.probe / 2).max(Duration::from_millis(20)),
+            line: Mutex::new(line),
+            silent: Notify::new(),
+            backplane: Arc::clone(&backplane),
+            hub: Arc::clone(&hub),
+        };
+        Self {
+            broker,
+            client_id,
+            credentials,
+            session,
+            events,
+            inlet: Inlet::new(backplane, hub),
+            unreleased: HashSet::new(),
+            failures: 0,
+            broken: 0,
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Keeps the link up until it is dropped.
+    pub async fn run(mut self) {
+        let (feeder, clock) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
+        tokio::select! {
+            () = self.drive() => {}
+            () = feeder.feed() => {}
+            () = clock.look() => {}
+        }
+    }
+
+    async fn drive(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            let event = tokio::select! {
+                event = self.events.poll() => event.map_err(|error| classify(&error)),
+                () = shared.silent.notified() => Err(Failure::Silence),
+            };
+            match event.and_then(|event| self.handle(event)) {
+                Ok(()) => {}
+                Err(failure) => {
+                    let pause = self.end(failure);
+                    sleep(pause).await;
+                    self.begin_again().await;
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), Failure> {
+        let now = Instant::now();
+        match event {
+            Event::Incoming(packet) => self.incoming(packet, now)?,
+            Event::Outgoing(Sent::Publish(packet_id)) => self.shared.written(packet_id),
+            Event::Outgoing(_) => {}
+        }
+        if self.events.state.events.is_empty() {
+            self.inlet.flush(now);
+        }
+        Ok(())
+    }
+
+    fn incoming(&mut self, packet: Packet, now: Instant) -> Result<(), Failure> {
+        match packet {
+            Packet::ConnAck(ack) => self.connected(&ack, now),
+            Packet::SubAck(ack) => self.subscribed(&ack, now)?,
+            Packet::Publish(publish) => self.publish(&publish, now),
+            Packet::PubRel(release) => {
+                self.unreleased.remove(&release.pkid);
+            }
+            Packet::PubAck(ack) => {
+                let refused = match ack.reason {
+                    PubAckReason::Success | PubAckReason::NoMatchingSubscribers => None,
+                    reason => Some(format!("{reason:?}")),
+                };
+                self.shared.done(ack.pkid, refused, now);
+            }
+            Packet::PubRec(ack) => match ack.reason {
+                PubRecReason::Success | PubRecReason::NoMatchingSubscribers => {
+                    self.shared.backplane.outbox().received(ack.pkid);
+                }
+                reason => self.shared.done(ack.pkid, Some(format!("{reason:?}")), now),
+            },
+            Packet::PubComp(ack) => self.shared.done(ack.pkid, None, now),
+            _ => {}
+        }
+        // rumqttc goes on counting what was refused, until it sends no more.
+        let leaked = self.events.state.inflight() > INFLIGHT / 2;
+        if leaked && self.shared.backplane.outbox().unacknowledged() == 0 {
+            return Err(Failure::Connection("counting anew what is in flight".into()));
+        }
+        Ok(())
+    }
+
+    fn connected(&mut self, ack: &ConnAck, now: Instant) {
+        let backplane = Arc::clone(&self.shared.backplane);
+        backplane.figures.connections.increment(1);
+        let said = ack.properties.as_ref();
+        let window = said.and_then(|said| said.receive_max).unwrap_or(u16::MAX).min(INFLIGHT);
+        let packet_max = said.and_then(|said| said.max_packet_size).map_or(usize::MAX, |max| max as usize);
+        {
+            let mut line = self.shared.line.lock();
+            line.packet_max = packet_max;
+            line.qos_max = said.and_then(|said| said.max_qos).and_then(QoS::from_bits).unwrap_or(QoS::ExactlyOnce);
+            line.retain = said.and_then(|said| said.retain_available) != Some(0);
+            line.connected = true;
+            line.probe.unanswered = 0;
+            line.probe.next = now + self.shared.probe_every;
+        }
+        self.events.options.set_clean_start(false);
+        self.remember_received(ack.session_present);
+        // Packet identifiers of a subscription and of what is repeated are taken from the same few.
+        let window = window.saturating_sub(2).max(1);
+        let (mut expired, mut rejected) = (Vec::new(), Vec::new());
+        let mut outbox = backplane.outbox();
+        outbox.reject(|out| encoded_max(out, &backplane) > packet_max, &mut rejected);
+        let again = outbox.connected(window, ack.session_present, now, &mut expired);
+        drop(outbox);
+        self.events.pending.clear();
+        self.events.pending.push_back(Request::Subscribe(self.subscription()));
+        let again = again.into_iter().map(|again| match again {
+            Again::Publish(packet_id, out) => {
+                let publish = self.shared.line.lock().packet(&out, &backplane.node, now);
+                Request::Publish(Publish { dup: true, pkid: packet_id, ..publish })
+            }
+            Again::Release(packet_id) => Request::PubRel(PubRel::new(packet_id, None)),
+        });
+        self.events.pending.extend(again);
+        backplane.give_up(&self.shared.hub, &mut expired, now);
+        rejected.iter().for_each(|out| backplane.refused(&self.shared.hub, out, "too large", now));
+        self.inlet.reconnected();
+        self.shared.hand_over(now);
+    }
+
+    /// rumqttc has forgotten which messages of QoS 2 it has received, and takes their release for an error: it is told
+    /// of them again, as if they had come.
+    fn remember_received(&mut self, known: bool) {
+        if !known {
+            self.unreleased.clear();
+        }
+        let before = self.events.state.events.len();
+        for &packet_id in &self.unreleased {
+            let publish = Publish { pkid: packet_id, qos: LinkQoS::ExactlyOnce, ..Publish::default() };
+            let publish = Publish { topic: Bytes::from_static(b"-"), ..publish };
+            // What it would answer is not sent.
+            let _ = self.events.state.handle_incoming_packet(Packet::Publish(publish));
+        }
+        self.events.state.events.truncate(before);
+    }
+
+    fn subscription(&self) -> Subscribe {
+        // rumqttd sends everything at the subscription's QoS, and cannot resume an exchange of QoS 2.
+        let qos = match self.broker {
+            Broker::Embedded { .. } => LinkQoS::AtLeastOnce,
+            Broker::Remote { .. } => LinkQoS::ExactlyOnce,
+        };
+        let backplane = &self.shared.backplane;
+        let mut filters: Vec<Filter> = backplane
+            .share
+            .iter()
+            .map(|share| Filter {
+                nolocal: true,
+                preserve_retain: true,
+                retain_forward_rule: RetainForwardRule::OnEverySubscribe,
+                ..Filter::new(share.to_string(), qos)
+            })
+            .collect();
+        if backplane.commands {
+            let filter = Filter::new(format!("{COMMANDS}+"), LinkQoS::AtLeastOnce);
+            let retain_forward_rule = RetainForwardRule::Never;
+            filters.push(Filter { nolocal: true, preserve_retain: true, retain_forward_rule, ..filter });
+        }
+        filters.push(Filter::new(self.shared.probe_topic.clone(), LinkQoS::AtMostOnce));
+        Subscribe::new_many(filters, None)
+    }
+
+    fn subscribed(&mut self, ack: &SubAck, now: Instant) -> Result<(), Failure> {
+        let filters = self.subscription().filters;
+        let refused = |(code, filter): (&SubscribeReasonCode, &Filter)| match code {
+            SubscribeReasonCode::Success(_) => None,
+            code => Some(format!("the broker refuses the subscription to {}: {code:?}", filter.path)),
+        };
+        if let Some(why) = ack.return_codes.iter().zip(&filters).find_map(refused) {
+            return Err(Failure::Unwanted(why));
+        }
+        let mut line = self.shared.line.lock();
+        line.subscribed = true;
+        self.shared.probe(&mut line, now);
+        Ok(())
+    }
+
+    fn publish(&mut self, publish: &Publish, now: Instant) {
+        // One that was received before comes again if our PUBREC was lost.
+        if publish.qos == LinkQoS::ExactlyOnce && !self.unreleased.insert(publish.pkid) {
+            return;
+        }
+        let Ok(topic) = std::str::from_utf8(&publish.topic) else { return };
+        if topic == self.shared.probe_topic {
+            self.answered(&publish.payload, now);
+            return;
+        }
+        let none = PublishProperties::default();
+        let said = publish.properties.as_ref().unwrap_or(&none);
+        let node = &*self.shared.backplane.node;
+        let stamps = || said.user_properties.iter().filter(|(key, _)| key == STAMP);
+        let own = stamps().any(|(_, value)| value == node);
+        let mut user = Vec::new();
+        for (key, value) in said.user_properties.iter().filter(|(key, _)| key != STAMP) {
+            UserProperties::push(&mut user, key, value);
+        }
+        let properties = mqtt::PublishProperties {
+            payload_is_utf8: said.payload_format_indicator.map(|indicator| indicator == 1),
+            message_expiry: said.message_expiry_interval,
+            topic_alias: None,
+            response_topic: said.response_topic.as_deref(),
+            correlation_data: said.correlation_data.as_deref(),
+            content_type: said.content_type.as_deref(),
+            user: UserProperties::new(&user).unwrap_or_default(),
+            subscription_ids: mqtt::SubscriptionIds::default(),
+        };
+        let (qos, retain, payload) = (qos_of(publish.qos), publish.retain, &publish.payload);
+        self.inlet.receive(&Incoming { topic, payload, qos, retain, properties, own }, now);
+    }
+
+    fn answered(&mut self, payload: &[u8], now: Instant) {
+        let mut line = self.shared.line.lock();
+        if payload == line.probe.serial.to_string().as_bytes() {
+            let took = now.saturating_duration_since(line.probe.sent);
+            self.shared.backplane.figures.round_trip.set(took.as_secs_f64());
+        }
+        line.probe.unanswered = 0;
+        drop(line);
+        (self.failures, self.broken) = (0, 0);
+        self.inlet.round_trip();
+        self.shared.backplane.set_health(Health::Up);
+    }
+
+    /// The connection is over: what is left of it is taken, and the state is such that the next can begin. How long to
+    /// wait for that.
+    fn end(&mut self, failure: Failure) -> Duration {
+        let now = Instant::now();
+        // What had come before it broke, and what had been written.
+        while let Some(event) = self.events.state.events.pop_front() {
+            match event {
+                Event::Incoming(Packet::ConnAck(_) | Packet::SubAck(_)) => {}
+                event => drop(self.handle(event)),
+            }
+        }
+        self.inlet.flush(now);
+        self.shared.backplane.outbox().lost();
+        self.events.clean();
+        self.events.pending.clear();
+        {
+            let mut line = self.shared.line.lock();
+            line.order.clear();
+            (line.connected, line.subscribed) = (false, false);
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.broken += u32::from(matches!(failure, Failure::Protocol(_)));
+        let (why, pause) = match failure {
+            Failure::Unwanted(why) => {
+                let pause = if self.failures <= PATIENCE { UNWANTED[0] } else { UNWANTED[1] };
+                (why, pause)
+            }
+            Failure::Silence => ("no answer from the broker".into(), Duration::ZERO),
+            Failure::Connection(why) | Failure::Protocol(why) => {
+                let doubled = SHORTEST_PAUSE.saturating_mul(1 << self.failures.min(6).saturating_sub(1));
+                (why, doubled.min(LONGEST_PAUSE))
+            }
+        };
+        self.shared.backplane.set_health(Health::Down(format!("{}: {why}", self.broker.name())));
+        jittered(pause)
+    }
+
+    /// Sees to it that the next connection has a chance.
+    async fn begin_again(&mut self) {
+        if self.broken >= PATIENCE {
+            // Whatever it was that could not be said or understood, it is in the session.
+            self.broken = 0;
+            let mut options = self.events.options.clone();
+            options.set_clean_start(true);
+            self.unreleased.clear();
+            let (client, events) = AsyncClient::new(options, REQUESTS);
+            self.events = events;
+            self.shared.line.lock().client = client;
+        }
+        let Broker::Embedded { router, size } = &mut self.broker else { return };
+        let replaced = embedded::current().is_some_and(|current| !Arc::ptr_eq(&current, router));
+        if !replaced && self.failures < PATIENCE {
+            return;
+        }
+        tracing::error!("the embedded broker does not answer: another one is started");
+        match embedded::replace(router, *size).await {
+            Ok(next) => {
+                *router = next;
+                self.shared.backplane.figures.restarts.increment(1);
+                self.failures = 0;
+                let packet = self.shared.backplane.bounds.packet;
+                self.events.options =
+                    options(&self.broker, &self.client_id, self.credentials.as_ref(), self.session, packet);
+            }
+            Err(error) => {
+                self.shared.backplane.set_health(Health::Down(format!("the embedded broker {error}")));
+                sleep(UNWANTED[1]).await;
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Hands over what is put into the outbox.
+    async fn feed(&self) {
+        loop {
+            self.backplane.more.notified().await;
+            self.hand_over(Instant::now());
+        }
+    }
+
+    /// Looks for what has expired, and for answers that do not come.
+    async fn look(&self) {
+        let mut ticks = tokio::time::interval(self.look_every);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let now = Instant::now();
+            let mut expired = Vec::new();
+            self.backplane.outbox().expire(now, &mut expired);
+            self.backplane.give_up(&self.hub, &mut expired, now);
+            self.backplane.measure();
+            let mut line = self.line.lock();
+            if !line.connected || now < line.probe.next {
+                continue;
+            }
+            line.probe.next = now + self.probe_every;
+            if line.probe.unanswered >= UNANSWERED {
+                line.connected = false;
+                self.silent.notify_one();
+            } else if line.subscribed {
+                self.probe(&mut line, now);
+            } else {
+                line.probe.unanswered += 1;
+            }
+        }
+    }
+
+    fn probe(&self, line: &mut Line, now: Instant) {
+        line.probe.unanswered += 1;
+        line.probe.serial += 1;
+        line.probe.sent = now;
+        let payload = line.probe.serial.to_string();
+        if line.client.try_publish(self.probe_topic.clone(), LinkQoS::AtMostOnce, false, payload).is_ok() {
+            line.order.push_back(Kind::Probe);
+        }
+    }
+
+    /// Gives rumqttc what it may send.
+    fn hand_over(&self, now: Instant) {
+        let mut expired = Vec::new();
+        {
+            let mut outbox = self.backplane.outbox();
+            let mut line = self.line.lock();
+            outbox.hand_over(now, |out| line.send(out, &self.backplane.node, now), &mut expired);
+        }
+        self.backplane.give_up(&self.hub, &mut expired, now);
+    }
+
+    /// rumqttc wrote a PUBLISH.
+    fn written(&self, packet_id: u16) {
+        let mut outbox = self.backplane.outbox();
+        if packet_id != 0 && outbox.knows(packet_id) {
+            return; // said again
+        }
+        if self.line.lock().order.pop_front() == Some(Kind::Message) {
+            outbox.written(packet_id);
+            if packet_id == 0 {
+                self.backplane.figures.sent.increment(1);
+                drop(outbox);
+                self.backplane.more.notify_one();
+            }
+        }
+    }
+
+    /// The exchange of a message is over.
+    fn done(&self, packet_id: u16, refused: Option<String>, now: Instant) {
+        let done = self.backplane.outbox().done(packet_id);
+        match (done, refused) {
+            (Some(out), Some(why)) => self.backplane.refused(&self.hub, &out, &why, now),
+            (Some(_), None) => self.backplane.figures.sent.increment(1),
+            (None, _) => return,
+        }
+        self.hand_over(now);
+    }
+}
+
+impl Line {
+    fn send(&mut self, out: &Outgoing, node: &str, now: Instant) -> bool {
+        let Publish { topic, qos, retain, payload, properties, .. } = self.packet(out, node, now);
+        let topic = String::from_utf8_lossy(&topic).into_owned();
+        let properties = properties.unwrap_or_default();
+        let taken = self.client.try_publish_with_properties(topic, qos, retain, payload, properties).is_ok();
+        if taken {
+            self.order.push_back(Kind::Message);
+        }
+        taken
+    }
+
+    /// A message as the broker gets it.
+    fn packet(&self, out: &Outgoing, node: &str, now: Instant) -> Publish {
+        let message = &out.message;
+        let said = mqtt::PublishProperties::decode_forwarded(message.properties()).unwrap_or_default();
+        let mut user: Vec<(String, String)> =
+            said.user.iter().filter(|(key, _)| *key != STAMP).map(|(key, value)| (key.into(), value.into())).collect();
+        user.push((STAMP.into(), node.into()));
+        let properties = PublishProperties {
+            payload_format_indicator: said.payload_is_utf8.map(u8::from),
+            message_expiry_interval: message.expiry_left(now),
+            response_topic: said.response_topic.map(Into::into),
+            correlation_data: said.correlation_data.map(Bytes::copy_from_slice),
+            content_type: said.content_type.map(Into::into),
+            user_properties: user,
+            ..PublishProperties::default()
+        };
+        Publish {
+            dup: false,
+            qos: link_qos(out.qos.min(self.qos_max)),
+            retain: out.retain && self.retain,
+            topic: Bytes::copy_from_slice(message.topic().as_bytes()),
+            pkid: 0,
+            payload: Bytes::copy_from_slice(message.payload()),
+            properties: Some(properties),
+        }
+    }
+}
+
+impl Broker {
+    fn name(&self) -> String {
+        match self {
+            Self::Embedded { .. } => "the embedded broker".into(),
+            Self::Remote { url, .. } => url.to_string(),
+        }
+    }
+}
+
+fn options(
+    broker: &Broker,
+    client_id: &str,
+    credentials: Option<&(String, String)>,
+    session: Duration,
+    packet: usize,
+) -> MqttOptions {
+    let mut options = match broker {
+        Broker::Embedded { router, .. } => {
+            let mut options = MqttOptions::new(client_id, router.v5.ip().to_string(), router.v5.port());
+            options.set_credentials(&router.username, &router.password);
+            options
+        }
+        Broker::Remote { url, tls } => {
+            // rumqttc puts the port behind it; an address in a certificate has no brackets.
+            let bracketed = url.host.contains(':') && tls.is_none();
+            let host = if bracketed { format!("[{}]", url.host) } else { url.host.clone() };
+            let mut options = MqttOptions::new(client_id, host, url.port);
+            if let Some((user, password)) = credentials {
+                options.set_credentials(user, password);
+            }
+            if let Some(tls) = tls {
+                options.set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::clone(tls))));
+            }
+            options
+        }
+    };
+    let mut network = NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    let mut properties = ConnectProperties::new();
+    properties.session_expiry_interval = u32::try_from(session.as_secs()).ok();
+    properties.receive_maximum = Some(INFLIGHT);
+    properties.max_packet_size = u32::try_from(packet).ok();
+    options
+        .set_keep_alive(KEEP_ALIVE)
+        .set_clean_start(false)
+        .set_connect_properties(properties)
+        .set_outgoing_inflight_upper_limit(INFLIGHT)
+        .set_network_options(network);
+    options
+}
+
+/// Bytes of the PUBLISH, or a few more.
+fn encoded_max(out: &Outgoing, backplane: &Backplane) -> usize {
+    out.message.size() + STAMP.len() + backplane.node.len() + 32
+}
+
+fn classify(error: &ConnectionError) -> Failure {
+    let text = explain(error);
+    match error {
+        ConnectionError::ConnectionRefused(code) => match code {
+            ConnectReturnCode::ServerBusy | ConnectReturnCode::ServerUnavailable => Failure::Connection(text),
+            ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized => Failure::Unwanted(format!(
+                "the broker refuses this user name and password ({code:?}): backplane.username, backplane.password"
+            )),
+            code => Failure::Unwanted(format!("the broker refuses the connection: {code:?}")),
+        },
+        ConnectionError::MqttState(
+            StateError::Io(_)
+            | StateError::ConnectionAborted
+            | StateError::AwaitPingResp
+            | StateError::ServerDisconnect { .. },
+        ) => Failure::Connection(text),
+        ConnectionError::MqttState(StateError::ConnFail { .. }) => Failure::Unwanted(text),
+        ConnectionError::MqttState(_) | ConnectionError::NotConnAck(_) => Failure::Protocol(text),
+        _ => Failure::Connection(text),
+    }
+}
+
+/// An error with its causes, on one line.
+fn explain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+}
+
+/// From half of it to all of it, so that servers that lost the same broker do not come back at once.
+fn jittered(pause: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0) as u32;
+    pause / 2 + pause.mul_f64(f64::from(random) / f64::from(u32::MAX) / 2.0)
+}
+
+fn link_qos(qos: QoS) -> LinkQoS {
+    match qos {
+        QoS::AtMostOnce => LinkQoS::AtMostOnce,
+        QoS::AtLeastOnce => LinkQoS::AtLeastOnce,
+        QoS::ExactlyOnce => LinkQoS::ExactlyOnce,
+    }
+}
+
+fn qos_of(qos: LinkQoS) -> QoS {
+    match qos {
+        LinkQoS::AtMostOnce => QoS::AtMostOnce,
+        LinkQoS::AtLeastOnce => QoS::AtLeastOnce,
+        LinkQoS::ExactlyOnce => QoS::ExactlyOnce,
+    }
+}

@@ -218,6 +218,11 @@ impl Running {
         self.backplane.as_ref()
     }
 
+    #[cfg(test)]
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.shared.hub
+    }
+
     /// A router with the WebSocket endpoint (`/mqtt`, as configured), to be merged into an application's own.
     ///
     /// Connections that are upgraded there move to this server's workers and cost what its own connections cost. Only

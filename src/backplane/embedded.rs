@@ -3,12 +3,12 @@
 //! rumqttd 0.20 cannot be stopped: its router and its listeners are threads that run until the process ends. It says
 //! that all is well on a port that is taken, and cannot tell which port it got. It answers neither wrong credentials
 //! nor one connection too many. So there is at most one in a process, started when it is first needed and used again;
-//! it listens on two ports of loopback that the system chose, one for each protocol version, with credentials that only
-//! this process knows; and services reach it through [`front`](super::front), which has the port that they know.
+//! it listens, for MQTT 5.0 alone, on a port of loopback that the system chose, with credentials that only this process
+//! knows; and services reach it through [`front`](super::front), which has the port that they know.
 //!
 //! Its router thread ends in a panic when somebody publishes to a topic that begins with a non-ASCII character, and
 //! then everything looks alive. Then another one is started beside it, on other ports. What is left of the old one is
-//! two threads that listen and their sockets; what it had kept for services is lost. After a few times it stays down.
+//! the thread that listens, and its socket; what it had kept for services is lost. After a few times it stays down.
 
 use std::{
     collections::HashMap,
@@ -53,8 +53,7 @@ pub struct Size {
 /// A broker that runs.
 #[derive(Debug)]
 pub struct Router {
-    pub v311: SocketAddr,
-    pub v5: SocketAddr,
+    pub address: SocketAddr,
     pub username: String,
     pub password: String,
 }
@@ -130,8 +129,9 @@ impl Running {
 
 impl Router {
     async fn start(size: Size, serial: u32) -> io::Result<Self> {
-        let (v311, v5) = two_free_addresses()?;
-        let router = Self { v311, v5, username: "wigwag".into(), password: super::start::random_hex()? };
+        // Free a moment ago: whether it is ours now, the login shows.
+        let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+        let router = Self { address, username: "wigwag".into(), password: super::start::random_hex()? };
         let config = router.config(size);
         std::thread::Builder::new().name(format!("rumqttd-{serial}")).spawn(move || {
             // It returns when its listeners have failed, which the login below finds out.
@@ -140,34 +140,31 @@ impl Router {
             }
         })?;
         let deadline = tokio::time::Instant::now() + FIRST_LOGIN;
-        for (version, address) in [(Version::V311, v311), (Version::V5, v5)] {
-            while let Err(error) = router.log_in(version, address).await {
-                if tokio::time::Instant::now() > deadline {
-                    return Err(error);
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+        while let Err(error) = router.log_in().await {
+            if tokio::time::Instant::now() > deadline {
+                return Err(error);
             }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(router)
     }
 
     fn config(&self, size: Size) -> Config {
-        let server = |name: &str, listen| {
-            let settings = ServerSettings {
-                name: name.into(),
-                listen,
-                tls: None,
-                next_connection_delay_ms: 1,
-                connections: ConnectionSettings {
-                    connection_timeout_ms: 10_000,
-                    max_payload_size: size.packet,
-                    max_inflight_count: 500,
-                    auth: Some(HashMap::from([(self.username.clone(), self.password.clone())])),
-                    external_auth: None,
-                    dynamic_filters: false,
-                },
-            };
-            Some(HashMap::from([(name.to_owned(), settings)]))
+        let connections = ConnectionSettings {
+            connection_timeout_ms: 10_000,
+            max_payload_size: size.packet,
+            max_inflight_count: 500,
+            auth: Some(HashMap::from([(self.username.clone(), self.password.clone())])),
+            external_auth: None,
+            dynamic_filters: false,
+        };
+        let name = "rumqttd".to_owned();
+        let server = ServerSettings {
+            name: name.clone(),
+            listen: self.address,
+            tls: None,
+            next_connection_delay_ms: 1,
+            connections,
         };
         Config {
             router: RouterConfig {
@@ -177,16 +174,15 @@ impl Router {
                 max_segment_count: SEGMENTS,
                 ..RouterConfig::default()
             },
-            v4: server("rumqttd-311", self.v311),
-            v5: server("rumqttd-50", self.v5),
+            v5: Some(HashMap::from([(name, server)])),
             ..Config::default()
         }
     }
 
     /// Proves that it is the one that listens there, and that its router answers.
-    async fn log_in(&self, version: Version, address: SocketAddr) -> io::Result<()> {
+    async fn log_in(&self) -> io::Result<()> {
         let connect = Packet::Connect(Connect {
-            version,
+            version: Version::V5,
             clean_start: true,
             keep_alive: 10,
             client_id: "wigwag-login",
@@ -200,16 +196,16 @@ impl Router {
             },
         });
         let mut bytes = Vec::new();
-        encode(&mut bytes, version, &connect);
+        encode(&mut bytes, Version::V5, &connect);
         let attempt = async {
-            let mut stream = TcpStream::connect(address).await?;
+            let mut stream = TcpStream::connect(self.address).await?;
             stream.write_all(&bytes).await?;
             let mut answer = Vec::new();
             loop {
                 if stream.read_buf(&mut answer).await? == 0 {
                     return Err(io::Error::other("no answer to a login"));
                 }
-                match decode(&answer, version, 1 << 16) {
+                match decode(&answer, Version::V5, 1 << 16) {
                     Ok(None) => {}
                     Ok(Some((Packet::ConnAck(ack), _))) if !ack.reason.is_error() => return Ok(()),
                     _ => return Err(io::Error::other("not the answer to a login")),
@@ -218,11 +214,4 @@ impl Router {
         };
         timeout(Duration::from_secs(2), attempt).await.map_err(io::Error::from)?
     }
-}
-
-/// The system's choice. Both are held until both are known, so that they differ.
-fn two_free_addresses() -> io::Result<(SocketAddr, SocketAddr)> {
-    let one = TcpListener::bind(("127.0.0.1", 0))?;
-    let other = TcpListener::bind(("127.0.0.1", 0))?;
-    Ok((one.local_addr()?, other.local_addr()?))
 }

@@ -1,14 +1,16 @@
 //! The port that services know, in front of the embedded broker.
 //!
-//! It reads one packet, CONNECT, answers what the broker would leave unanswered (wrong credentials, one connection too
-//! many, a client id it does not take), and passes the rest on to the broker's port for that protocol version, byte by
-//! byte. So both versions have one port, a port that is taken is found at start, port 0 works, the port is given back
-//! at the end, and a broker that had to be started again is found where the old one was.
+//! It answers what the broker would leave unanswered (wrong credentials, one connection too many, a client id that it
+//! does not take), and then passes packets on, one by one, each written anew. To the broker every service speaks MQTT
+//! 5.0: rumqttd 0.20 ends the connection of a 3.1.1 service that is to get a message with a property, as all of ours
+//! have. What it would not survive, a topic that begins with a non-ASCII character, ends the service's connection
+//! instead. So both versions have one port, a port that is taken is found at start, port 0 works, the port is given
+//! back at the end, and a broker that had to be started again is found where the old one was.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::timeout,
@@ -18,13 +20,17 @@ use super::{
     embedded::{self, Access, Router},
     mqtt::LINK_ID,
 };
-use crate::wire::mqtt::{ConnAck, Connect, ConnectProperties, Packet, ReasonCode, Version, decode, encode};
+use crate::wire::mqtt::{
+    Ack, ConnAck, Connect, ConnectProperties, Packet, ReasonCode, UserProperties, Version, decode, encode,
+};
 
 /// See the module.
 pub struct Front {
     pub access: Access,
     /// Services at a time.
     pub most: usize,
+    /// The largest packet.
+    pub packet_max: usize,
     /// A permit for each.
     pub places: Arc<Semaphore>,
 }
@@ -72,7 +78,8 @@ impl Front {
         let refusal = match self.judge(&connect) {
             Ok(()) => match embedded::current() {
                 Some(router) => {
-                    return pass_on(&router, service, connect, bytes.get(length..).unwrap_or_default()).await;
+                    let rest = bytes.get(length..).unwrap_or_default();
+                    return pass_on(&router, self.packet_max, service, connect, rest).await;
                 }
                 None => ReasonCode::SERVER_UNAVAILABLE,
             },
@@ -94,38 +101,115 @@ impl Front {
             return Err(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID);
         }
         match &connect.will {
-            Some(will) if !will.topic.starts_with(|c: char| c.is_ascii()) => Err(ReasonCode::TOPIC_NAME_INVALID),
+            Some(will) if !begins_well(will.topic) => Err(ReasonCode::TOPIC_NAME_INVALID),
             _ => Ok(()),
         }
     }
 }
 
-/// Opens a connection to the broker as itself, and is the wire between the two.
-async fn pass_on(router: &Router, mut service: TcpStream, connect: Connect<'_>, rest: &[u8]) {
+/// Opens a connection to the broker as the server itself, and passes on what either side says until one ends.
+async fn pass_on(router: &Router, packet_max: usize, mut service: TcpStream, connect: Connect<'_>, rest: &[u8]) {
     let version = connect.version;
-    let address = if version == Version::V5 { router.v5 } else { router.v311 };
-    let Ok(mut broker) = TcpStream::connect(address).await else {
+    let Ok(mut broker) = TcpStream::connect(router.address).await else {
         return refuse(&mut service, version, ReasonCode::SERVER_UNAVAILABLE).await;
     };
     let _ = broker.set_nodelay(true);
-    // The broker refuses, without an answer, who promises no sign of life.
-    let keep_alive = if connect.keep_alive == 0 { u16::MAX } else { connect.keep_alive };
+    // A session of 3.1.1 has no end of its own.
+    let session_expiry = if version == Version::V311 { u32::MAX } else { connect.properties.session_expiry };
     let known = Connect {
-        keep_alive,
+        version: Version::V5,
+        // The broker refuses, without an answer, who promises no sign of life.
+        keep_alive: if connect.keep_alive == 0 { u16::MAX } else { connect.keep_alive },
         user_name: Some(&router.username),
         password: Some(router.password.as_bytes()),
         // It gives one alias to all topics of a filter.
-        properties: ConnectProperties { topic_alias_maximum: 0, ..connect.properties },
+        properties: ConnectProperties { session_expiry, topic_alias_maximum: 0, ..connect.properties },
         ..connect
     };
     let mut bytes = Vec::new();
-    encode(&mut bytes, version, &Packet::Connect(known));
-    bytes.extend_from_slice(rest);
-    if broker.write_all(&bytes).await.is_ok() {
-        drop(bytes);
-        // It ends when either does.
-        let _ = copy_bidirectional(&mut service, &mut broker).await;
+    encode(&mut bytes, Version::V5, &Packet::Connect(known));
+    if broker.write_all(&bytes).await.is_err() {
+        return;
     }
+    let (from_service, to_service) = service.split();
+    let (from_broker, to_broker) = broker.split();
+    let up = Way { from: version, to: Version::V5, check: survivable, packet_max };
+    let down = Way { from: Version::V5, to: version, check: sayable, packet_max };
+    tokio::select! {
+        () = up.follow(from_service, to_broker, rest.to_vec()) => {}
+        () = down.follow(from_broker, to_service, Vec::new()) => {}
+    }
+}
+
+/// One direction.
+struct Way {
+    from: Version,
+    to: Version,
+    /// Whether a packet may go this way.
+    check: fn(&Packet<'_>, Version) -> bool,
+    packet_max: usize,
+}
+
+impl Way {
+    /// Passes packets on until one cannot be, or a side has gone.
+    async fn follow(self, mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin, mut bytes: Vec<u8>) {
+        let mut out = Vec::new();
+        loop {
+            let whole = self.translate(&bytes, &mut out);
+            if !out.is_empty() && to.write_all(&out).await.is_err() {
+                return;
+            }
+            let Some(whole) = whole else { return };
+            bytes.drain(..whole);
+            out.clear();
+            if !matches!(from.read_buf(&mut bytes).await, Ok(1..)) {
+                return;
+            }
+        }
+    }
+
+    /// Writes every whole packet of `bytes` anew; how many bytes those had, unless one of them may not pass.
+    fn translate(&self, bytes: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+        let mut done = 0;
+        while let Some((packet, length)) = decode(bytes.get(done..)?, self.from, self.packet_max).ok()? {
+            if !(self.check)(&packet, self.to) {
+                return None;
+            }
+            encode(out, self.to, &plain(packet));
+            done += length;
+        }
+        Some(done)
+    }
+}
+
+/// Without what the broker overlooks a whole packet for.
+fn plain(packet: Packet<'_>) -> Packet<'_> {
+    match packet {
+        Packet::PubRel(ack) => Packet::PubRel(Ack { reason_string: None, user: UserProperties::default(), ..ack }),
+        packet => packet,
+    }
+}
+
+/// Whether the broker survives it.
+fn survivable(packet: &Packet<'_>, _: Version) -> bool {
+    match packet {
+        Packet::Publish(publish) if !begins_well(publish.topic) => {
+            tracing::warn!(topic = ?publish.topic, "a service's topic begins with a non-ASCII character, which the \
+                embedded broker would not survive: the service was disconnected");
+            false
+        }
+        _ => true,
+    }
+}
+
+/// Whether it can be said in that version: a server of 3.1.1 ends a connection without a word.
+fn sayable(packet: &Packet<'_>, version: Version) -> bool {
+    version == Version::V5 || !matches!(packet, Packet::Disconnect(_) | Packet::Auth(_))
+}
+
+/// A topic may be empty where it has an alias.
+fn begins_well(topic: &str) -> bool {
+    topic.chars().next().is_none_or(|first| first.is_ascii())
 }
 
 /// A whole CONNECT, how long it is, and what came with it; `None` if what comes is none.

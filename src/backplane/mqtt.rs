@@ -620,7 +620,7 @@ fn options(
 ) -> MqttOptions {
     let mut options = match broker {
         Broker::Embedded { router, .. } => {
-            let mut options = MqttOptions::new(client_id, router.v5.ip().to_string(), router.v5.port());
+            let mut options = MqttOptions::new(client_id, router.address.ip().to_string(), router.address.port());
             options.set_credentials(&router.username, &router.password);
             options
         }

@@ -212,8 +212,8 @@ fn a_full_buffer_refuses() {
     browser.expect_nothing();
     assert_eq!(browser.publish(Message::new("rooms/demo/chat", "{}").qos(1)), 0x10, "rooms go on");
     // A message that nobody here hears, and that the backplane has, was not in vain.
-    drop(browser);
-    let mut alone = remote(mosquitto.port, |_| {}).connect(Client::v5("alone"));
+    let broker = remote(mosquitto.port, |_| {});
+    let mut alone = broker.connect(Client::v5("alone"));
     assert_eq!(alone.publish(Message::new("app/x", "x").qos(1)), 0);
 }
 
@@ -479,6 +479,40 @@ fn a_broker_that_stands_still_for_ten_seconds_loses_nothing() {
     });
     eprintln!("again: {} up, {} down", up.again, down.again);
     assert_eq!((up.missing(), down.missing()), (vec![], vec![]));
+}
+
+#[test]
+fn qos_2_is_exactly_once_however_often_the_connection_breaks() {
+    const ROUNDS: usize = 40;
+    const EACH: usize = 25;
+    let mosquitto = Mosquitto::start("exactly");
+    let proxy = Proxy::to(mosquitto.address());
+    let broker = remote(proxy.port, |config| config.backplane.node = "cut".into());
+    wait_until_up(&broker);
+    let mut service = service(mosquitto.address(), Client::v5("service"));
+    service.subscribe("app/up", 2);
+    let mut browser = broker.connect(Client::v5("browser"));
+    browser.subscribe("app/down", 2);
+    for round in 0..ROUNDS {
+        let texts = || (round * EACH..(round + 1) * EACH).map(|number| number.to_string());
+        for text in texts() {
+            assert_eq!(browser.publish(Message::new("app/up", &text).qos(2)), 0);
+            assert_eq!(service.publish(Message::new("app/down", &text).qos(2)), 0);
+        }
+        proxy.cut();
+        if round % 2 == 1 {
+            continue; // the next ones are published while there is no connection, or a new one is being made
+        }
+        wait_until_up(&broker);
+    }
+    let expected: Vec<_> = (0..ROUNDS * EACH).map(|number| number.to_string()).collect();
+    eventually("all is acknowledged", || broker.metric("wigwag_backplane_buffered_messages") == 0);
+    assert_eq!(service.expect_payloads(expected.len()), expected);
+    eventually("all has come", || broker.metric("wigwag_backplane_received_total") >= expected.len() as u64);
+    assert_eq!(browser.expect_payloads(expected.len()), expected);
+    service.expect_nothing();
+    browser.expect_nothing();
+    assert!(broker.metric("wigwag_backplane_connections_total") > ROUNDS as u64 / 4);
 }
 
 /// A certificate authority, whose certificate is in a file.

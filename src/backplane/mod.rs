@@ -27,7 +27,13 @@ mod start;
 mod tls;
 mod vocabulary;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -91,6 +97,8 @@ pub struct Backplane {
     keep_last: Box<[Box<str>]>,
     commands: bool,
     bounds: Bounds,
+    /// The largest packet that the broker takes, as far as it has said so.
+    broker_packet: AtomicUsize,
     outbox: Mutex<Outbox>,
     /// Something was put into the outbox.
     more: Notify,
@@ -151,7 +159,7 @@ impl Backplane {
         now: Instant,
     ) -> Result<Crossing<'_>, Refusal> {
         let size = message.size();
-        if size + STAMP.len() + self.node.len() + 64 > self.bounds.packet {
+        if self.packet_of(message) > self.bounds.packet.min(self.broker_packet.load(Ordering::Relaxed)) {
             self.figures.dropped_large.increment(1);
             return Err(TOO_LARGE);
         }
@@ -168,6 +176,11 @@ impl Backplane {
             }
         }
         Ok(crossing)
+    }
+
+    /// Bytes of a message's packet on the link, or a few more.
+    fn packet_of(&self, message: &Message) -> usize {
+        message.size() + STAMP.len() + self.node.len() + 32
     }
 
     fn shares(&self, name: &str) -> bool {

@@ -13,7 +13,7 @@ use std::{
     collections::{HashSet, VecDeque},
     error::Error,
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -66,6 +66,8 @@ pub struct Link {
     inlet: Inlet,
     /// Messages of QoS 2 that were received and not released.
     unreleased: HashSet<u16>,
+    /// Those that were released last: the broker may not have heard that, and release them again.
+    released: VecDeque<u16>,
     /// Connections in a row that did not come to a round trip, and those of them that broke the protocol.
     failures: u32,
     broken: u32,
@@ -92,7 +94,6 @@ struct Line {
     connected: bool,
     subscribed: bool,
     /// What the broker takes.
-    packet_max: usize,
     qos_max: QoS,
     retain: bool,
     probe: Probe,
@@ -114,6 +115,8 @@ struct Probe {
 
 /// Messages in flight at most, in each direction; fewer where the broker says so.
 const INFLIGHT: u16 = 64;
+/// More than any broker leaves unfinished in its direction.
+const RELEASED: usize = 256;
 /// Requests that rumqttc may not have taken yet.
 const REQUESTS: usize = 256;
 /// Probes in a row that may stay unanswered.
@@ -161,7 +164,6 @@ impl Link {
             order: VecDeque::new(),
             connected: false,
             subscribed: false,
-            packet_max: usize::MAX,
             qos_max: QoS::ExactlyOnce,
             retain: true,
             probe: Probe { serial: 0, sent: now, unanswered: 0, next: now },
@@ -183,6 +185,7 @@ impl Link {
             events,
             inlet: Inlet::new(backplane, hub),
             unreleased: HashSet::new(),
+            released: VecDeque::new(),
             failures: 0,
             broken: 0,
             shared: Arc::new(shared),
@@ -237,6 +240,8 @@ impl Link {
             Packet::Publish(publish) => self.publish(&publish, now),
             Packet::PubRel(release) => {
                 self.unreleased.remove(&release.pkid);
+                self.released.truncate(RELEASED - 1);
+                self.released.push_front(release.pkid);
             }
             Packet::PubAck(ack) => {
                 let refused = match ack.reason {
@@ -270,7 +275,7 @@ impl Link {
         let packet_max = said.and_then(|said| said.max_packet_size).map_or(usize::MAX, |max| max as usize);
         {
             let mut line = self.shared.line.lock();
-            line.packet_max = packet_max;
+            backplane.broker_packet.store(packet_max, Ordering::Relaxed);
             line.qos_max = said.and_then(|said| said.max_qos).and_then(QoS::from_bits).unwrap_or(QoS::ExactlyOnce);
             line.retain = said.and_then(|said| said.retain_available) != Some(0);
             line.connected = true;
@@ -283,7 +288,7 @@ impl Link {
         let window = window.saturating_sub(2).max(1);
         let (mut expired, mut rejected) = (Vec::new(), Vec::new());
         let mut outbox = backplane.outbox();
-        outbox.reject(|out| encoded_max(out, &backplane) > packet_max, &mut rejected);
+        outbox.reject(|out| backplane.packet_of(&out.message) > packet_max, &mut rejected);
         let again = outbox.connected(window, ack.session_present, now, &mut expired);
         drop(outbox);
         self.events.pending.clear();
@@ -307,9 +312,10 @@ impl Link {
     fn remember_received(&mut self, known: bool) {
         if !known {
             self.unreleased.clear();
+            self.released.clear();
         }
         let before = self.events.state.events.len();
-        for &packet_id in &self.unreleased {
+        for &packet_id in self.unreleased.iter().chain(&self.released) {
             let publish = Publish { pkid: packet_id, qos: LinkQoS::ExactlyOnce, ..Publish::default() };
             let publish = Publish { topic: Bytes::from_static(b"-"), ..publish };
             // What it would answer is not sent.
@@ -449,7 +455,6 @@ impl Link {
             self.broken = 0;
             let mut options = self.events.options.clone();
             options.set_clean_start(true);
-            self.unreleased.clear();
             let (client, events) = AsyncClient::new(options, REQUESTS);
             self.events = events;
             self.shared.line.lock().client = client;
@@ -651,11 +656,6 @@ fn options(
         .set_outgoing_inflight_upper_limit(INFLIGHT)
         .set_network_options(network);
     options
-}
-
-/// Bytes of the PUBLISH, or a few more.
-fn encoded_max(out: &Outgoing, backplane: &Backplane) -> usize {
-    out.message.size() + STAMP.len() + backplane.node.len() + 32
 }
 
 fn classify(error: &ConnectionError) -> Failure {

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     net::{SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
 };
 
 use parking_lot::Mutex;
@@ -125,6 +125,7 @@ impl Backplane {
             keep_last: boxed(keep_last),
             commands: config.backplane.commands,
             bounds: bounds(config),
+            broker_packet: AtomicUsize::new(usize::MAX),
             outbox: Mutex::new(Outbox::new(limits)),
             more: Notify::new(),
             vocabulary: vocabulary.map(Mutex::new),

@@ -56,7 +56,7 @@ pub struct Outbox {
 /// A message that was handed over.
 struct Flight {
     out: Outgoing,
-    /// Counts the messages of QoS 1 and 2.
+    /// Counts the messages of QoS 1 and 2, and whatever else takes packet identifiers.
     serial: u64,
     /// Its packet identifier, once it was written.
     packet_id: Option<u16>,
@@ -223,6 +223,8 @@ impl Outbox {
             }
         }
         waiting.into_iter().rev().for_each(|out| self.waiting.push_front(out));
+        // The subscription that begins a connection takes an identifier, too.
+        self.next_serial += 1;
         again
     }
 

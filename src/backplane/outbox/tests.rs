@@ -236,3 +236,22 @@ fn what_a_broker_is_too_small_for_is_taken_out() {
     world.pump(0);
     assert_eq!(world.sent, ["small"]);
 }
+
+#[test]
+fn what_a_reconnect_takes_of_the_identifiers_counts() {
+    let mut world = World::new(100, 10_000);
+    world.connect(4, false, 0);
+    world.push("oldest", Two, 0);
+    world.pump(0);
+    world.outbox.written(1);
+    for seconds in 1..4 {
+        world.outbox.lost();
+        assert_eq!(world.connect(4, true, seconds), ["1:oldest"]);
+    }
+    world.push("next", One, 3);
+    world.pump(3);
+    assert_eq!(world.sent, ["oldest"], "it would get the identifier of the oldest");
+    world.outbox.done(1);
+    world.pump(3);
+    assert_eq!(world.sent, ["oldest", "next"]);
+}

@@ -169,11 +169,11 @@ impl Backplane {
         }
         let user = sender.map(|identity| identity.user.clone());
         let crossing = Crossing { backplane: self, size, qos, retain, user, used: false };
-        if let (Some(vocabulary), Some(identity)) = (&self.vocabulary, sender) {
-            if !vocabulary.lock().knows_or_learns(message.topic(), identity.base(), now) {
-                self.figures.dropped_topics.increment(1);
-                return Err(NO_MORE_TOPICS);
-            }
+        if let (Some(vocabulary), Some(identity)) = (&self.vocabulary, sender)
+            && !vocabulary.lock().knows_or_learns(message.topic(), identity.base(), now)
+        {
+            self.figures.dropped_topics.increment(1);
+            return Err(NO_MORE_TOPICS);
         }
         Ok(crossing)
     }

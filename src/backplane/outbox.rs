@@ -122,7 +122,8 @@ impl Outbox {
     pub fn hand_over(&mut self, now: Instant, mut send: impl FnMut(&Outgoing) -> bool, expired: &mut Vec<Outgoing>) {
         while let Some(next) = self.waiting.front() {
             let gone = next.expired(now);
-            if !gone && !(self.may_fly(next.qos) && send(next)) {
+            let leaves = gone || self.may_fly(next.qos) && send(next);
+            if !leaves {
                 return;
             }
             let Some(out) = self.waiting.pop_front() else { return };

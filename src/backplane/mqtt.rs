@@ -9,9 +9,11 @@
 //! One task runs three loops, none of which is ever cancelled by another: one drives the connection, one hands over
 //! what is in the outbox, one looks at the clock.
 
+mod connect;
+mod line;
+
 use std::{
     collections::{HashSet, VecDeque},
-    error::Error,
     hash::{BuildHasher, RandomState},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -20,41 +22,36 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rumqttc::{
-    NetworkOptions, Outgoing as Sent, TlsConfiguration, Transport,
+    Outgoing as Sent,
     v5::{
-        AsyncClient, ConnectionError, Event, EventLoop, Incoming as Packet, MqttOptions, Request, StateError,
+        AsyncClient, Event, EventLoop, Incoming as Packet, Request,
         mqttbytes::{
             QoS as LinkQoS,
             v5::{
-                ConnAck, ConnectProperties, ConnectReturnCode, Filter, PubAckReason, PubRecReason, PubRel, Publish,
-                PublishProperties, RetainForwardRule, SubAck, Subscribe, SubscribeReasonCode,
+                ConnAck, Filter, PubAckReason, PubRecReason, PubRel, Publish, PublishProperties, RetainForwardRule,
+                SubAck, Subscribe, SubscribeReasonCode,
             },
         },
     },
 };
 use tokio::{sync::Notify, time::sleep};
-use tokio_rustls::rustls::ClientConfig;
 
 use super::{
-    Backplane, COMMANDS, Health, STAMP,
-    embedded::{self, Router, Size},
+    Backplane, COMMANDS, Health, STAMP, embedded,
     inlet::{Incoming, Inlet},
-    outbox::{Again, Outgoing},
+    outbox::Again,
 };
 use crate::{
-    config::{BackplaneConfig, BrokerUrl},
+    config::BackplaneConfig,
     hub::Hub,
     wire::mqtt::{self, QoS, UserProperties},
 };
+pub use connect::Broker;
+use connect::{Failure, classify, jittered, options};
+use line::{Kind, Line, Probe, qos_of};
 
 /// What client ids of links begin with.
 pub const LINK_ID: &str = "wigwag-link-";
-
-/// Where the broker is.
-pub enum Broker {
-    Embedded { router: Arc<Router>, size: Size },
-    Remote { url: BrokerUrl, tls: Option<Arc<ClientConfig>> },
-}
 
 /// See the module.
 pub struct Link {
@@ -86,33 +83,6 @@ struct Shared {
     look_every: Duration,
 }
 
-/// The way to rumqttc.
-struct Line {
-    client: AsyncClient,
-    /// What was handed over and not written yet, in order.
-    order: VecDeque<Kind>,
-    connected: bool,
-    subscribed: bool,
-    /// What the broker takes.
-    qos_max: QoS,
-    retain: bool,
-    probe: Probe,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Message,
-    Probe,
-}
-
-/// Messages through the broker and back.
-struct Probe {
-    serial: u64,
-    sent: Instant,
-    unanswered: u32,
-    next: Instant,
-}
-
 /// Messages in flight at most, in each direction; fewer where the broker says so.
 const INFLIGHT: u16 = 64;
 /// More than any broker leaves unfinished in its direction.
@@ -121,26 +91,12 @@ const RELEASED: usize = 256;
 const REQUESTS: usize = 256;
 /// Probes in a row that may stay unanswered.
 const UNANSWERED: u32 = 3;
-/// What rumqttc pings at; the probes find out sooner.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Attempts after which an embedded broker that does not answer is replaced, and the protocol is begun anew.
 const PATIENCE: u32 = 3;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Pauses where the broker does not want us: nothing that we do changes that.
 const UNWANTED: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
-
-/// Why a connection ended.
-enum Failure {
-    /// It broke, or was never made.
-    Connection(String),
-    /// The broker refused the connection, or a subscription.
-    Unwanted(String),
-    /// What was said made no sense.
-    Protocol(String),
-    /// Nothing came back.
-    Silence,
-}
 
 impl Link {
     pub fn new(config: &BackplaneConfig, broker: Broker, backplane: Arc<Backplane>, hub: Arc<Hub>) -> Self {
@@ -564,154 +520,5 @@ impl Shared {
             (None, _) => return,
         }
         self.hand_over(now);
-    }
-}
-
-impl Line {
-    fn send(&mut self, out: &Outgoing, node: &str, now: Instant) -> bool {
-        let Publish { topic, qos, retain, payload, properties, .. } = self.packet(out, node, now);
-        let topic = String::from_utf8_lossy(&topic).into_owned();
-        let properties = properties.unwrap_or_default();
-        let taken = self.client.try_publish_with_properties(topic, qos, retain, payload, properties).is_ok();
-        if taken {
-            self.order.push_back(Kind::Message);
-        }
-        taken
-    }
-
-    /// A message as the broker gets it.
-    fn packet(&self, out: &Outgoing, node: &str, now: Instant) -> Publish {
-        let message = &out.message;
-        let said = mqtt::PublishProperties::decode_forwarded(message.properties()).unwrap_or_default();
-        let mut user: Vec<(String, String)> =
-            said.user.iter().filter(|(key, _)| *key != STAMP).map(|(key, value)| (key.into(), value.into())).collect();
-        user.push((STAMP.into(), node.into()));
-        let properties = PublishProperties {
-            payload_format_indicator: said.payload_is_utf8.map(u8::from),
-            message_expiry_interval: message.expiry_left(now),
-            response_topic: said.response_topic.map(Into::into),
-            correlation_data: said.correlation_data.map(Bytes::copy_from_slice),
-            content_type: said.content_type.map(Into::into),
-            user_properties: user,
-            ..PublishProperties::default()
-        };
-        Publish {
-            dup: false,
-            qos: link_qos(out.qos.min(self.qos_max)),
-            retain: out.retain && self.retain,
-            topic: Bytes::copy_from_slice(message.topic().as_bytes()),
-            pkid: 0,
-            payload: Bytes::copy_from_slice(message.payload()),
-            properties: Some(properties),
-        }
-    }
-}
-
-impl Broker {
-    fn name(&self) -> String {
-        match self {
-            Self::Embedded { .. } => "the embedded broker".into(),
-            Self::Remote { url, .. } => url.to_string(),
-        }
-    }
-}
-
-fn options(
-    broker: &Broker,
-    client_id: &str,
-    credentials: Option<&(String, String)>,
-    session: Duration,
-    packet: usize,
-) -> MqttOptions {
-    let mut options = match broker {
-        Broker::Embedded { router, .. } => {
-            let mut options = MqttOptions::new(client_id, router.address.ip().to_string(), router.address.port());
-            options.set_credentials(&router.username, &router.password);
-            options
-        }
-        Broker::Remote { url, tls } => {
-            // rumqttc puts the port behind it; an address in a certificate has no brackets.
-            let bracketed = url.host.contains(':') && tls.is_none();
-            let host = if bracketed { format!("[{}]", url.host) } else { url.host.clone() };
-            let mut options = MqttOptions::new(client_id, host, url.port);
-            if let Some((user, password)) = credentials {
-                options.set_credentials(user, password);
-            }
-            if let Some(tls) = tls {
-                options.set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::clone(tls))));
-            }
-            options
-        }
-    };
-    let mut network = NetworkOptions::new();
-    network.set_tcp_nodelay(true);
-    let mut properties = ConnectProperties::new();
-    properties.session_expiry_interval = u32::try_from(session.as_secs()).ok();
-    properties.receive_maximum = Some(INFLIGHT);
-    properties.max_packet_size = u32::try_from(packet).ok();
-    options
-        .set_keep_alive(KEEP_ALIVE)
-        .set_clean_start(false)
-        .set_connect_properties(properties)
-        .set_outgoing_inflight_upper_limit(INFLIGHT)
-        .set_network_options(network);
-    options
-}
-
-fn classify(error: &ConnectionError) -> Failure {
-    let text = explain(error);
-    match error {
-        ConnectionError::ConnectionRefused(code) => match code {
-            ConnectReturnCode::ServerBusy | ConnectReturnCode::ServerUnavailable => Failure::Connection(text),
-            ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized => Failure::Unwanted(format!(
-                "the broker refuses this user name and password ({code:?}): backplane.username, backplane.password"
-            )),
-            code => Failure::Unwanted(format!("the broker refuses the connection: {code:?}")),
-        },
-        ConnectionError::MqttState(
-            StateError::Io(_)
-            | StateError::ConnectionAborted
-            | StateError::AwaitPingResp
-            | StateError::ServerDisconnect { .. },
-        ) => Failure::Connection(text),
-        ConnectionError::MqttState(StateError::ConnFail { .. }) => Failure::Unwanted(text),
-        ConnectionError::MqttState(_) | ConnectionError::NotConnAck(_) => Failure::Protocol(text),
-        _ => Failure::Connection(text),
-    }
-}
-
-/// An error with its causes, on one line.
-fn explain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        source = cause.source();
-    }
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
-}
-
-/// From half of it to all of it, so that servers that lost the same broker do not come back at once.
-fn jittered(pause: Duration) -> Duration {
-    let random = RandomState::new().hash_one(0) as u32;
-    pause / 2 + pause.mul_f64(f64::from(random) / f64::from(u32::MAX) / 2.0)
-}
-
-fn link_qos(qos: QoS) -> LinkQoS {
-    match qos {
-        QoS::AtMostOnce => LinkQoS::AtMostOnce,
-        QoS::AtLeastOnce => LinkQoS::AtLeastOnce,
-        QoS::ExactlyOnce => LinkQoS::ExactlyOnce,
-    }
-}
-
-fn qos_of(qos: LinkQoS) -> QoS {
-    match qos {
-        LinkQoS::AtMostOnce => QoS::AtMostOnce,
-        LinkQoS::AtLeastOnce => QoS::AtLeastOnce,
-        LinkQoS::ExactlyOnce => QoS::ExactlyOnce,
     }
 }

@@ -114,6 +114,8 @@ impl std::error::Error for StartError {
 
 /// How long a shutdown waits, after everything else, for workers that are in the middle of something.
 const LAST_WORK: Duration = Duration::from_secs(2);
+/// How long a start waits for the embedded broker, which says itself how it is after that.
+const FIRST_ROUND_TRIP: Duration = Duration::from_secs(5);
 const SHUTTING_DOWN: Close = Close { reason: ReasonCode::SERVER_SHUTTING_DOWN, what: "the server is shutting down" };
 
 impl Addresses {
@@ -156,6 +158,10 @@ impl Builder {
         let join = |backplane: backplane::Started| backplane.join(&shared.config, &shared.hub, &workers, first);
         let backplane = backplane.and_then(join);
         shared.start(listeners);
+        // What is in this process is there when the server is; another broker may come whenever it likes.
+        if let Some(link) = shared.hub.backplane.get().filter(|_| backplane.is_some()) {
+            link.up_by(Instant::now() + FIRST_ROUND_TRIP).await;
+        }
         Ok(Running { shared, addresses, workers, stop, backplane })
     }
 }

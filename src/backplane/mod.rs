@@ -32,7 +32,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Mutex, MutexGuard};
@@ -54,6 +54,8 @@ use vocabulary::Vocabulary;
 const EVENTS: &str = "events/";
 /// Topics of commands from services.
 const COMMANDS: &str = "wigwag/cmd/";
+/// How often who waits looks again.
+const GLANCE: Duration = Duration::from_millis(5);
 /// The user property that says which server a message left.
 const STAMP: &str = "wigwag-node";
 /// Bytes of a packet beside its payload: topic, properties, the stamp.
@@ -247,10 +249,17 @@ impl Backplane {
         dirty.flush(hub, now);
     }
 
+    /// Waits until the link is up, or `deadline`.
+    pub async fn up_by(&self, deadline: Instant) {
+        while self.health() != Health::Up && Instant::now() < deadline {
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
     /// Waits until what is to leave has left, or `deadline`.
     pub async fn drain(&self, deadline: Instant) {
         while self.outbox.lock().len() > 0 && self.health() == Health::Up && Instant::now() < deadline {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(GLANCE).await;
         }
     }
 }

@@ -163,7 +163,12 @@ impl Link {
         loop {
             let event = tokio::select! {
                 event = self.events.poll() => event.map_err(|error| classify(&error)),
-                () = shared.silent.notified() => Err(Failure::Silence),
+                () = shared.silent.notified() => {
+                    if !shared.is_silent() {
+                        continue; // that was about the last connection
+                    }
+                    Err(Failure::Silence)
+                }
             };
             match event.and_then(|event| self.handle(event)) {
                 Ok(()) => {}
@@ -385,7 +390,7 @@ impl Link {
         {
             let mut line = self.shared.line.lock();
             line.order.clear();
-            (line.connected, line.subscribed) = (false, false);
+            (line.connected, line.subscribed, line.probe.unanswered) = (false, false, 0);
         }
         self.failures = self.failures.saturating_add(1);
         self.broken += u32::from(matches!(failure, Failure::Protocol(_)));
@@ -472,6 +477,10 @@ impl Shared {
                 line.probe.unanswered += 1;
             }
         }
+    }
+
+    fn is_silent(&self) -> bool {
+        self.line.lock().probe.unanswered >= UNANSWERED
     }
 
     fn probe(&self, line: &mut Line, now: Instant) {

@@ -63,7 +63,7 @@ test-interop: setup binary
 	@$(STEP) node scripts/with-broker node --test --test-reporter=spec --test-timeout=60000 tests/interop/mqttjs.test.mjs
 
 test-browser: setup pages binary
-	@CHROMIUM=$$(scripts/chromium) $(STEP) browser scripts/with-broker $(NPM) run --silent e2e
+	@CHROMIUM=$$(scripts/chromium) $(STEP) browser scripts/with-broker --turn $(NPM) run --silent e2e
 
 test-readme: setup pages binary
 	@$(STEP) readme scripts/with-broker --default-ports scripts/readme-test

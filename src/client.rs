@@ -12,9 +12,8 @@ use std::{
 };
 
 use crate::{
-    backplane::Source,
-    hub::{self, Dirty, End, Hub},
-    policy::{Identity, Refusal, valid_name},
+    hub::{self, Collected, Dirty, End, Hub},
+    policy::{Asker, Identity, Refusal, grants::Grants, valid_name},
     session::{Attachment, Delivery, Session},
     wire::mqtt::{Publish, PublishProperties, QoS, SubscribeOptions, topic},
 };
@@ -27,7 +26,7 @@ pub struct Client {
     hub: Arc<Hub>,
     session: Arc<Session>,
     epoch: u32,
-    identity: Identity,
+    identity: Arc<Identity>,
 }
 
 /// A message that a [`Client`] received.
@@ -50,13 +49,13 @@ pub enum ClientError {
 }
 
 impl Client {
-    pub(crate) fn new(hub: Arc<Hub>, name: &str) -> Result<Self, NameError> {
+    pub(crate) fn new(hub: Arc<Hub>, name: &str, grants: Grants) -> Result<Self, NameError> {
         if !valid_name(name) {
             return Err(NameError(name.into()));
         }
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         // No client on the wire can have this id: U+0000 is not allowed there [MQTT-1.5.4-2].
-        let identity = Identity::local(name);
+        let identity = Arc::new(Identity::local(name, grants));
         let client_id = format!("\0local-{}", SERIAL.fetch_add(1, Ordering::Relaxed));
         let request = hub::Connect {
             client_id: &client_id,
@@ -97,9 +96,9 @@ impl Client {
         let properties = PublishProperties::default();
         let publish = Publish { dup: false, qos, retain, topic, packet_id: None, properties, payload };
         let mut dirty = Dirty::default();
-        let permit = self.hub.policy.publish(&self.identity, self.session.id, &publish, now);
-        let routed =
-            permit.and_then(|permit| self.hub.publish_from(Source::Client(&self.identity), permit, now, &mut dirty));
+        let in_room = |room: &str| self.hub.may_speak(&self.session, &self.identity, room, now);
+        let permit = self.hub.policy.publish(&self.asker(&in_room), self.session.id, &publish, now);
+        let routed = permit.and_then(|permit| self.hub.take(&self.session, permit, now, &mut dirty));
         dirty.flush(&self.hub, now);
         routed.map_err(ClientError::Refused)
     }
@@ -116,15 +115,23 @@ impl Client {
         let mut dirty = Dirty::default();
         let id: Option<NonZeroU32> = None;
         let options = SubscribeOptions::new(qos);
-        let permit = self.hub.policy.subscribe(&self.identity, filter, options);
-        let subscribed = permit.and_then(|permit| self.hub.subscribe(&self.session, &permit, id, now, &mut dirty));
+        let permit = self.hub.policy.subscribe(&self.asker(&|_| false), filter, options);
+        let subscribed =
+            permit.and_then(|permit| self.hub.subscribe(&self.session, &permit, &self.identity, id, now, &mut dirty));
         dirty.flush(&self.hub, now);
         subscribed.map(|_| ()).map_err(ClientError::Refused)
     }
 
     /// Ends a subscription; `false` if there was none.
     pub fn unsubscribe(&self, filter: &str) -> bool {
-        self.hub.unsubscribe(&self.session, filter)
+        let (now, mut dirty) = (Instant::now(), Dirty::default());
+        let existed = self.hub.unsubscribe(&self.session, filter, now, &mut dirty);
+        dirty.flush(&self.hub, now);
+        existed
+    }
+
+    fn asker<'a>(&'a self, in_room: &'a dyn Fn(&str) -> bool) -> Asker<'a> {
+        Asker { identity: &self.identity, client_id: &self.session.client_id, in_room }
     }
 
     /// The next message; `None` once the client was ended and has taken what came before.
@@ -134,19 +141,33 @@ impl Client {
 
     /// As [`Client::recv`], for whoever implements a stream.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Received>> {
-        let mut expired = 0;
-        let mut state = self.session.lock();
-        let delivery = state.outbound.take(Instant::now(), &mut expired);
-        self.hub.metrics.dropped_expired.increment(expired);
-        if let Some(delivery) = delivery {
-            self.hub.metrics.messages_sent.increment(1);
-            return Poll::Ready(Some(Received { delivery }));
+        let now = Instant::now();
+        loop {
+            let mut expired = 0;
+            let mut state = self.session.lock();
+            let delivery = state.outbound.take(now, &mut expired);
+            self.hub.metrics.dropped_expired.increment(expired);
+            if let Some(delivery) = delivery {
+                self.hub.metrics.messages_sent.increment(1);
+                return Poll::Ready(Some(Received { delivery }));
+            }
+            if state.ended {
+                if state.outbound.abandon() {
+                    continue;
+                }
+                return Poll::Ready(None);
+            }
+            state.attachment = Attachment::Local(Some(cx.waker().clone()));
+            let hungry = state.outbound.hungry();
+            drop(state);
+            let collected = if hungry { self.hub.collect(&self.session, now) } else { Collected::default() };
+            if !collected.moved {
+                if collected.again {
+                    cx.waker().wake_by_ref();
+                }
+                return Poll::Pending;
+            }
         }
-        if state.ended {
-            return Poll::Ready(None);
-        }
-        state.attachment = Attachment::Local(Some(cx.waker().clone()));
-        Poll::Pending
     }
 }
 

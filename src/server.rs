@@ -6,7 +6,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::watch;
@@ -15,16 +15,25 @@ use crate::{
     backplane,
     client::{Client, NameError},
     config::Config,
-    http,
-    hub::{Held, Hub, HubLimits},
+    http::{self, api::Operators},
+    hub::{Held, Hub, HubLimits, KeptLimits},
+    ice::Ice,
     listener::{self, Protocol, tls},
     metrics::{Gauges, Metrics},
-    policy::{Policy, TopicLimits},
+    policy::{
+        Policy, TopicLimits,
+        auth::{AuthError, Authenticator, Full, Revocation},
+        grants::{GrantClaims, Grants},
+        rate::Throttles,
+        strikes::Strikes,
+    },
+    room::Rooms,
     session::{
         Close, QueueLimits,
         edge::{Edge, EdgeLimits},
         inlet::InletLimits,
     },
+    webhooks::Webhooks,
     wire::{mqtt::ReasonCode, ws},
     worker::Workers,
 };
@@ -65,6 +74,7 @@ pub struct Shared {
     pub(crate) hub: Arc<Hub>,
     pub(crate) workers: Workers,
     pub(crate) config: Config,
+    pub(crate) operators: Operators,
     pub(crate) stopping: watch::Receiver<bool>,
     tls: Option<tls::Certificate>,
 }
@@ -85,6 +95,10 @@ pub enum StartError {
     Bind { key: &'static str, address: SocketAddr, error: io::Error },
     /// What is wrong with the certificate or its key.
     Tls(tls::TlsError),
+    /// What is wrong with keys, users or revocations.
+    Auth(AuthError),
+    /// The configuration key of a file, and what is wrong with it.
+    File { key: &'static str, problem: String },
     /// Threads or their event queues could not be made.
     Workers(io::Error),
     /// The broker for services could not be started.
@@ -96,6 +110,8 @@ impl std::fmt::Display for StartError {
         match self {
             Self::Bind { key, address, error } => write!(f, "{key}: cannot listen on {address}: {error}"),
             Self::Tls(error) => write!(f, "{error}"),
+            Self::Auth(error) => write!(f, "{error}"),
+            Self::File { key, problem } => write!(f, "{key}: {problem}"),
             Self::Workers(error) => write!(f, "cannot start worker threads: {error}"),
             Self::Backplane(error) => write!(f, "{error}"),
         }
@@ -107,7 +123,40 @@ impl std::error::Error for StartError {
         match self {
             Self::Bind { error, .. } | Self::Workers(error) => Some(error),
             Self::Tls(error) => Some(error),
+            Self::Auth(error) => Some(error),
             Self::Backplane(error) => Some(error),
+            Self::File { .. } => None,
+        }
+    }
+}
+
+/// Why something was not read again.
+#[derive(Debug)]
+pub enum ReloadError {
+    /// The certificate or its key.
+    Tls(tls::TlsError),
+    /// Keys, users or revocations.
+    Auth(AuthError),
+    /// The configuration key of another file, and what is wrong with it.
+    File { key: &'static str, problem: String },
+}
+
+impl std::fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tls(error) => write!(f, "{error}"),
+            Self::Auth(error) => write!(f, "{error}"),
+            Self::File { key, problem } => write!(f, "{key}: {problem}"),
+        }
+    }
+}
+
+impl std::error::Error for ReloadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Tls(error) => Some(error),
+            Self::Auth(error) => Some(error),
+            Self::File { .. } => None,
         }
     }
 }
@@ -145,15 +194,26 @@ impl Builder {
     pub async fn start(self) -> Result<Running, StartError> {
         let config = self.config;
         let certificate = tls::Certificate::load(&config.tls.identity).map_err(StartError::Tls)?;
+        let auth = Arc::new(Authenticator::new(&config.auth).map_err(StartError::Auth)?);
+        let file = |key| move |problem| StartError::File { key, problem };
+        let operators = Operators::new(&config.api).map_err(file("api.keys_file"))?;
+        let ice = Ice::new(&config.ice).map_err(file("ice.secret_file"))?;
         let (listeners, addresses) = bind(&config)?;
         let backplane = backplane::start(&config).await.map_err(StartError::Backplane)?;
         let workers = Workers::start(config.server.workers).map_err(StartError::Workers)?;
         let (stop, stopping) = watch::channel(false);
-        let policy =
-            Policy::open(TopicLimits { levels: config.limits.topic_levels, bytes: config.limits.topic_length });
-        let hub = Arc::new(Hub::new(hub_limits(&config), policy, Arc::new(Metrics::default())));
-        let edge = Arc::new(Edge::new(Arc::clone(&hub), edge_limits(&config)));
-        let shared = Arc::new(Shared { edge, hub, workers: workers.clone(), config, stopping, tls: certificate });
+        let limits = TopicLimits { levels: config.limits.topic_levels, bytes: config.limits.topic_length };
+        let policy = Policy::new(limits, &config.topics, auth);
+        let rooms = Rooms::new(config.rooms.clone(), &config.presence);
+        let node = node_name(&config.server.node);
+        let metrics = Arc::new(Metrics::default());
+        let webhooks = Webhooks::start(&config.webhooks, &metrics).map_err(StartError::Workers)?;
+        let hub = Hub::new(hub_limits(&config), policy, rooms, &node, metrics).serving(ice, webhooks);
+        let hub = Arc::new(hub);
+        let (throttles, strikes) = (Throttles::new(config.rate.clone()), Strikes::new(config.abuse.clone()));
+        let edge = Arc::new(Edge::new(Arc::clone(&hub), edge_limits(&config), throttles, strikes));
+        let shared =
+            Arc::new(Shared { edge, hub, workers: workers.clone(), config, operators, stopping, tls: certificate });
         let first = addresses.all().next();
         let join = |backplane: backplane::Started| backplane.join(&shared.config, &shared.hub, &workers, first);
         let backplane = backplane.and_then(join);
@@ -170,6 +230,10 @@ impl Shared {
     /// Starts what runs beside the connections.
     fn start(self: &Arc<Self>, listeners: Vec<Listener>) {
         self.workers.spawn(Arc::clone(&self.hub).drive());
+        self.workers.spawn(Arc::clone(&self.edge).keep_house());
+        if let Some(interval) = self.config.auth.reload {
+            self.workers.spawn(Arc::clone(&self.hub.policy.auth).watch(interval));
+        }
         if let Some(interval) = self.config.sys.interval {
             let edge = Arc::clone(&self.edge);
             self.workers.spawn(Arc::clone(&self.hub).publish_sys(interval, move || edge.connected()));
@@ -188,14 +252,22 @@ impl Shared {
         }
     }
 
-    /// Numbers for `/metrics`.
-    pub(crate) fn gauges(&self) -> Gauges {
+    /// What `/metrics` says.
+    pub(crate) fn render_metrics(&self) -> String {
+        self.hub.metrics.name_classes(&self.hub.policy.rules().table);
+        self.hub.metrics.render(self.gauges())
+    }
+
+    fn gauges(&self) -> Gauges {
         let held = self.hub.held();
         Gauges {
             connections: self.edge.connected(),
             sessions: held.sessions,
             subscriptions: held.subscriptions,
             retained: held.retained,
+            rooms: self.hub.overview().rooms,
+            members: held.members,
+            webhooks_waiting: self.hub.webhooks.as_ref().map_or(0, Webhooks::waiting),
         }
     }
 
@@ -241,15 +313,24 @@ impl Running {
 
     /// The figures that `/metrics` shows, in the text format of Prometheus.
     pub fn metrics(&self) -> String {
-        self.shared.hub.metrics.render(self.shared.gauges())
+        self.shared.render_metrics()
     }
 
-    /// A client inside this process: it takes part without a socket, by the name it is given.
+    /// A client inside this process: it takes part without a socket, by the name it is given, and may do all that can
+    /// be granted.
     ///
     /// # Errors
     /// `name` is no valid user name (1 to 64 bytes, one topic level, no control characters).
     pub fn client(&self, name: &str) -> Result<Client, NameError> {
-        Client::new(Arc::clone(&self.shared.hub), name)
+        Client::new(Arc::clone(&self.shared.hub), name, Grants::all())
+    }
+
+    /// The same with no more rights than a token with these claims gives.
+    ///
+    /// # Errors
+    /// As [`Running::client`].
+    pub fn client_with(&self, name: &str, claims: &GrantClaims) -> Result<Client, NameError> {
+        Client::new(Arc::clone(&self.shared.hub), name, Grants::from_claims(claims))
     }
 
     /// Counts what the hub holds: zeros when nobody is there and nothing is retained.
@@ -262,12 +343,41 @@ impl Running {
         self.shared.edge.connected()
     }
 
-    /// Reads the certificate again, as a change of its files would have done.
+    /// Reads the certificate, keys, secrets, users and revocations again, as a change of their files would have done. Blocks
+    /// while it reads.
     ///
     /// # Errors
-    /// What is wrong with the new files; the old certificate stays in use.
-    pub fn reload(&self) -> Result<(), tls::TlsError> {
-        self.shared.tls.as_ref().map_or(Ok(()), tls::Certificate::reload)
+    /// What is wrong with the new files. What was in use before stays so, of those that cannot be used.
+    pub fn reload(&self) -> Result<(), ReloadError> {
+        let certificate = self.shared.tls.as_ref().map_or(Ok(()), tls::Certificate::reload);
+        let file = |key| move |problem| ReloadError::File { key, problem };
+        let operators = self.shared.operators.reload().map_err(file("api.keys_file"));
+        let ice = self.shared.hub.ice.reload().map_err(file("ice.secret_file"));
+        self.shared.hub.policy.auth.reload().map_err(ReloadError::Auth)?;
+        operators.and(ice)?;
+        certificate.map_err(ReloadError::Tls)
+    }
+
+    /// Ends what was let in as this user, or with this token, within a second, and lets it in no more until the process
+    /// ends; a user comes back with a newer token.
+    ///
+    /// # Errors
+    /// So many are revoked already that no more can be.
+    pub fn revoke(&self, what: Revocation) -> Result<(), Full> {
+        self.shared.hub.policy.auth.revocations().revoke(what, SystemTime::now())
+    }
+
+    /// Puts the topic table, the rates and the bounds of refusals of `config` in force, for everybody who is connected
+    /// too: subscriptions that are no longer allowed end, and their users are told. Says which other sections differ
+    /// from what the server was started with; they take effect when it is started again.
+    pub fn apply(&self, config: &Config) -> Vec<&'static str> {
+        let Shared { edge, hub, .. } = &*self.shared;
+        edge.throttles.replace(config.rate.clone());
+        edge.strikes.replace(config.abuse.clone());
+        hub.metrics.name_classes(&hub.policy.rules().table);
+        hub.policy.replace_table(&config.topics);
+        hub.rejudge_all(Instant::now());
+        self.shared.config.needs_restart(config)
     }
 
     /// Stops accepting, tells every client (5.0: DISCONNECT 0x8B), waits up to `grace` until they have taken what was
@@ -282,6 +392,9 @@ impl Running {
         self.without_sockets_by(deadline).await;
         if let Some(backplane) = self.shared.hub.backplane.get() {
             backplane.drain(deadline).await;
+        }
+        if let Some(webhooks) = &self.shared.hub.webhooks {
+            webhooks.finish(deadline.max(Instant::now() + LAST_WORK)).await;
         }
         self.workers.stop(LAST_WORK).await;
     }
@@ -350,13 +463,13 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<StdListener> {
 fn hub_limits(config: &Config) -> HubLimits {
     let limits = &config.limits;
     HubLimits {
-        queue: QueueLimits {
-            messages: limits.queue_messages,
-            bytes: limits.queue_bytes,
-            retained: limits.retained_messages,
-        },
+        queue: QueueLimits { messages: limits.queue_messages, bytes: limits.queue_bytes },
         subscriptions: limits.subscriptions,
-        sessions: limits.sessions,
+        sessions: KeptLimits {
+            all: limits.sessions,
+            per_user: limits.sessions_per_user.unwrap_or(usize::MAX),
+            per_address: limits.sessions_per_address.unwrap_or(usize::MAX),
+        },
         retained_messages: limits.retained_messages,
         retained_bytes: limits.retained_bytes,
         write_timeout: limits.write_timeout,
@@ -378,6 +491,16 @@ fn edge_limits(config: &Config) -> EdgeLimits {
         keep_alive_max: config.session.keep_alive_max.map(|max| max.as_secs().try_into().unwrap_or(u16::MAX)),
         expiry_v311: seconds(config.session.expiry),
         expiry_max: seconds(config.session.expiry_max),
+        lost: config.presence.lost,
+    }
+}
+
+/// What this server calls itself.
+fn node_name(configured: &str) -> String {
+    if configured.is_empty() {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    } else {
+        configured.into()
     }
 }
 

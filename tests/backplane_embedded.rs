@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use services::*;
 use wigwag::{
     StartError,
-    config::{BackplaneMode, Password},
+    config::{BackplaneMode, Password, TopicRows},
 };
 
 fn json_of(message: &Message) -> Value {
@@ -208,7 +208,7 @@ fn no_client_can_make_it_grow_without_bound() {
 
 #[test]
 fn a_message_as_large_as_the_table_allows_goes_both_ways() {
-    let broker = embedded(|_| {});
+    let broker = embedded(|config| config.topics = TopicRows::default());
     let mut service = embedded_service(&broker, Client::v5("service"));
     let mut browser = broker.connect(Client::v5("browser"));
     service.subscribe("app/large/up", 1);

@@ -15,7 +15,7 @@ use harness::*;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use services::*;
-use wigwag::config::Password;
+use wigwag::config::{Password, TopicRows};
 
 fn retained_as_published(qos: u8) -> SubscribeOptions {
     SubscribeOptions { retain_as_published: true, ..options(qos) }
@@ -183,7 +183,10 @@ fn a_wrong_password_is_told_and_not_tried_again_and_again() {
 #[test]
 fn what_waits_too_long_is_counted_and_its_sender_told() {
     let mosquitto = Mosquitto::prepare("expiry", "");
-    let broker = remote(mosquitto.port, |config| config.backplane.ttl = Duration::from_millis(200));
+    let broker = remote(mosquitto.port, |config| {
+        config.topics = TopicRows::default();
+        config.backplane.ttl = Duration::from_millis(200);
+    });
     let mut alice = broker.connect(Client::v5("alice").user_name("alice"));
     alice.subscribe("users/alice/errors", 0);
     assert_eq!(alice.publish(Message::new("app/late", "x").qos(1)), 0);

@@ -133,3 +133,24 @@ fn flags_belong_to_one_command() {
     let (code, _, errors) = Broker::wigwag(&["--workers", "2", "check"]).end();
     assert_eq!(code, Some(2), "{errors}");
 }
+
+/// Where nobody can have a credential for the API, `serve` makes one; where somebody can, it does not.
+#[test]
+fn a_key_for_the_api_is_printed_once_in_open_mode() {
+    let start = |environment: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wigwag"));
+        command.args(ANY_PORT).envs(environment.iter().copied());
+        let mut broker = Broker::start(command);
+        let url = broker.lines(3)[0].clone();
+        broker.send(Signal::TERM);
+        let (code, _, errors) = broker.end();
+        assert_eq!(code, Some(0), "{errors}");
+        let key = errors.lines().find_map(|line| line.strip_prefix("key of the API, for this run: ")).map(String::from);
+        (url, key)
+    };
+    let (first, second) = (start(&[]).1.expect("a key"), start(&[]).1.expect("a key"));
+    assert!(first.len() == 64 && first != second, "{first} {second}");
+    let secret = "0123456789abcdef0123456789abcdef";
+    assert_eq!(start(&[("WIGWAG_API__KEYS", secret)]).1, None);
+    assert_eq!(start(&[("WIGWAG_AUTH__METHODS", "token"), ("WIGWAG_AUTH__TOKEN__SECRET", secret)]).1, None);
+}

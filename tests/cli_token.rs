@@ -1,4 +1,4 @@
-//! `wigwag token`, `wigwag token inspect` and `wigwag user hash`.
+//! `wigwag token`, `wigwag token inspect`, `wigwag user hash`, and `wigwag explain`, which says what a token is good for.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -153,7 +153,7 @@ fn a_token_of_others_is_explained_and_not_accepted() {
         "expires    ",
         " ago (Thu, 01 Jan 1970 00:00:01 GMT)\n",
         "problem    grants nothing: rooms: \"a/b\" can be no room",
-        "\"fly\" is not join, listen or admin",
+        "\"fly\" is not join, listen, admin or members=N",
         "also       x = \\u{1b}[31m\n",
         "verdict    not accepted: alg is not HS256, RS256, ES256 or EdDSA\n",
     ] {
@@ -170,7 +170,7 @@ fn mistakes_are_not_minted() {
         (&["token"], "--user <NAME>"),
         (&["token", "-u", "a/b"], "--user \"a/b\": a name has"),
         (&["token", "-u", "a", "-r", "demo"], "rights are missing"),
-        (&["token", "-u", "a", "-r", "demo:fly"], "rooms: \"demo\": \"fly\" is not join, listen or admin"),
+        (&["token", "-u", "a", "-r", "demo:fly"], "rooms: \"demo\": \"fly\" is not join, listen, admin or members=N"),
         (&["token", "-u", "a", "-r", "a/b:join"], "rooms: \"a/b\" can be no room"),
         (&["token", "-u", "a", "--publish", "a/#/b"], "publish: \"a/#/b\" is no topic filter"),
         (&["token", "-u", "a", "--role", "king"], "roles: \"king\" is not observe or service"),
@@ -211,4 +211,50 @@ fn a_secret_is_shown_by_nothing() {
         refused(&copied, 2).contains("auth.token.secret: found text of 8 bytes, allowed: text of at least 32 bytes")
     );
     assert!(!printed(&check).contains(SECRET));
+}
+
+#[test]
+fn what_a_token_is_good_for_is_explained_row_by_row() {
+    let here = with_secret("explain");
+    let token =
+        printed(&wigwag(&here, &["token", "-u", "alice", "-r", "demo:join", "--publish", "app/a/#"], "")).to_owned();
+    let token = token.trim();
+    let explain = |asked: &[&str]| wigwag(&here, &[&["explain", "--token", token], asked].concat(), "");
+    let yes: &[(&[&str], &str)] = &[
+        (&["--joined", "demo", "publish", "rooms/demo/signal"], "as signal, delivered at QoS 1, raised to the"),
+        (&["subscribe", "rooms/demo/signal"], "allowed, at QoS 1, joins \"demo\""),
+        (&["subscribe", "rooms/demo/presence/+"], "presence       rooms/{room}/presence/{user}  matches all of it"),
+        (&["subscribe", "users/alice/errors", "-q", "2"], "allowed, at QoS 0"),
+        (&["publish", "app/a/b", "-q", "2"], "as app, delivered at QoS 2"),
+        (&["--user", "alice~phone", "subscribe", "rooms/demo/signal/alice~phone"], "alice~phone asks to subscribe"),
+    ];
+    for (asked, part) in yes {
+        let output = explain(asked);
+        let text = printed(&output);
+        assert!(text.contains(part), "{asked:?}: {part} in\n{text}");
+    }
+    let no: &[(&[&str], &str)] = &[
+        (&["publish", "rooms/demo/signal"], "refused: join the room first"),
+        (&["publish", "rooms/other/signal"], "refused: not allowed to publish here"),
+        (&["publish", "app/a/b", "--retain"], "refused: not allowed to retain here"),
+        (&["--joined", "demo", "publish", "rooms/demo/chat", "--size", "8193"], "refused: the payload is larger"),
+        (&["subscribe", "rooms/demo/#"], "refused: the filter reaches topics that you may not read"),
+        (&["subscribe", "$share/g/rooms/demo/chat"], "refused: no shared subscriptions to this topic"),
+        (&["subscribe", "elsewhere"], "refused: no rule allows this topic"),
+        (&["--user", "bob", "publish", "app/a/b"], "would not be let in (0x87): the user name must be"),
+    ];
+    for (asked, part) in no {
+        let output = explain(asked);
+        let text = refused(&output, 1);
+        assert!(text.contains(part), "{asked:?}: {part} in\n{text}");
+    }
+    for nonsense in [["publish", "a/#"], ["subscribe", "a#"]] {
+        refused(&explain(&nonsense), 2);
+    }
+    let open = directory("explain-open", "");
+    let believed = wigwag(&open, &["explain", "-u", "bob", "publish", "rooms/demo/signal"], "");
+    assert!(printed(&believed).contains("allowed, as signal"), "a stranger may, in open mode");
+    let listed = wigwag(&open, &["explain", "-u", "x\u{202e}y", "subscribe", "users/\u{202e}/inbox"], "");
+    refused(&listed, 1);
+    assert!(!String::from_utf8_lossy(&listed.stdout).contains('\u{202e}'), "what turns text around is escaped");
 }

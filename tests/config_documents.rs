@@ -6,12 +6,15 @@ use wigwag::config::{Config, Sources};
 
 const BROKER: &str = include_str!("../broker.toml");
 const GUIDE: &str = include_str!("../docs/configuration.md");
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 9] = [
     include_str!("../src/config/auth.rs"),
     include_str!("../src/config/backplane.rs"),
     include_str!("../src/config/limits.rs"),
     include_str!("../src/config/listen.rs"),
     include_str!("../src/config/process.rs"),
+    include_str!("../src/config/rooms.rs"),
+    include_str!("../src/config/services.rs"),
+    include_str!("../src/config/traffic.rs"),
     include_str!("../src/config/topic.rs"),
 ];
 
@@ -124,7 +127,14 @@ fn fields() -> Texts {
         ("EmbeddedConfig", "backplane.embedded"),
         ("TopicRow", "topic"),
         ("QosRule", "qos"),
-        ("Rate", "rate"),
+        ("Rate", "any rate"),
+        ("RateConfig", "rate"),
+        ("AbuseConfig", "abuse"),
+        ("PresenceConfig", "presence"),
+        ("RoomsConfig", "rooms"),
+        ("ApiConfig", "api"),
+        ("IceConfig", "ice"),
+        ("WebhooksConfig", "webhooks"),
     ];
     let mut texts = Texts::new();
     let (mut section, mut comment) = ("", Vec::new());
@@ -145,8 +155,14 @@ fn fields() -> Texts {
     for field in ["tls.identity", "auth.token", "auth.users", "auth.http", "backplane.embedded"] {
         texts.remove(field);
     }
+    for level in ["rate.connection", "rate.user", "rate.address"] {
+        texts.remove(level);
+        for key in ["messages", "bytes", "burst"] {
+            texts.insert(format!("{level}.{key}"), texts[&format!("any rate.{key}")].clone());
+        }
+    }
     // One key for several fields, described with the row.
-    texts.retain(|key, _| !key.starts_with("qos.") && !key.starts_with("rate."));
+    texts.retain(|key, _| !key.starts_with("qos.") && !key.starts_with("any rate."));
     texts
 }
 

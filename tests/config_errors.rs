@@ -64,6 +64,40 @@ fn each_mistake_in_a_file() {
             "broker.toml:2: limits.queue_bytes: found \"99999999999999999GiB\", allowed: a size from \"1KiB\" to \
              \"1GiB\" (bytes, or like \"64KiB\", \"1MiB\")",
         ),
+        (
+            "[ice]\nturn = [\"https://turn.example\"]",
+            "broker.toml:2: ice.turn: found \"https://turn.example\", allowed: a URL like \
+             \"turn:turn.example.org:3478\" or \"turns:turn.example.org:443?transport=tcp\"",
+        ),
+        (
+            "[ice]\nturn = [\"turn:turn.example\"]",
+            "broker.toml:2: ice.turn: needs ice.secret or ice.secret_file, which coturn has as static-auth-secret",
+        ),
+        (
+            "[ice]\nsecret = \"0123456789abcdef0123456789abcdef\"",
+            "broker.toml:2: ice.secret: set, but ice.turn has no server that would use it",
+        ),
+        (
+            "[ice]\nturn = [\"turn:x\"]\nsecret = \"0123456789abcdef0123456789abcdef\"\nsecret_file = \"x\"",
+            "broker.toml:4: ice.secret_file: set beside ice.secret: one of them",
+        ),
+        (
+            "[webhooks]\nurl = \"http://127.0.0.1:1\"",
+            "broker.toml:2: webhooks.url: needs webhooks.secret, by which the receiver knows who sent it",
+        ),
+        (
+            "[webhooks]\nsecret = \"0123456789abcdef0123456789abcdef\"",
+            "broker.toml:2: webhooks.secret: set, but there is no webhooks.url",
+        ),
+        (
+            "[webhooks]\nevents = [\"room/burnt\"]",
+            "broker.toml:2: webhooks.events: found \"room/burnt\", allowed: \"room/opened\" or \"room/closed\" or \
+             \"member/joined\" or \"member/left\" or \"connection/refused\"",
+        ),
+        (
+            "[api]\nkeys = [\"short\"]",
+            "broker.toml:2: api.keys: found text of 5 bytes, allowed: text of at least 32 bytes",
+        ),
         ("[limits]\ninflight = 0", "broker.toml:2: limits.inflight: found 0, allowed: a whole number from 1 to 65535"),
         (
             "[http]\nlisten = [\n  \"127.0.0.1:8080\",\n  \"localhost:8080\",\n]",

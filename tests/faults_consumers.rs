@@ -128,7 +128,7 @@ fn a_queue_is_bounded_in_bytes_too() {
     let mut subscriber = broker.connect(Client::v5("s"));
     subscriber.subscribe("t", 1);
     let mut publisher = broker.connect(Client::v5("p"));
-    // One is in flight, three are queued, the next would make more than 100 KiB.
+    // One is in flight, two are queued, the next would make more than 100 KiB.
     for number in 0..5 {
         publisher.publish(large(number).qos(1));
     }

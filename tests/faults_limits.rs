@@ -28,7 +28,7 @@ fn full(version: Version) -> u8 {
 }
 
 fn refused(action: &str) -> String {
-    format!("wigwag_refused_total{{action=\"{action}\"}}")
+    format!("wigwag_refused_total{{action=\"{action}\"")
 }
 
 #[test]
@@ -83,6 +83,48 @@ fn no_more_sessions_are_kept_than_may_be() {
     assert!(broker.connect(Client::kept(Version::V5, "c")).present());
 }
 
+/// A page that connects with another client id each time it is loaded, as MQTT.js does, and never a clean session.
+#[test]
+fn a_user_loses_its_own_oldest_session_and_nobody_elses() {
+    everywhere(|version, transport| {
+        let broker = Broker::start_with(|config| {
+            config.limits.sessions = 10;
+            config.limits.sessions_per_user = Some(3);
+        });
+        let keep = |id: &str, user: &str| {
+            let connection = broker.connect(Client::kept(version, id).over(transport).user_name(user));
+            let present = connection.present();
+            connection.disconnect();
+            broker.wait_for_connections(0);
+            present
+        };
+        keep("bob's", "bob");
+        for page in 0..30 {
+            keep(&format!("page {page}"), if page % 2 == 0 { "alice" } else { "alice~phone" });
+        }
+        broker.wait_for_sessions(4);
+        assert_eq!(broker.metric("wigwag_sessions_displaced_total{limit=\"user\"}"), 27);
+        assert_eq!(broker.metric(&refused("session")), 0);
+        assert!(keep("bob's", "bob") && keep("page 29", "alice~phone") && !keep("page 26", "alice"));
+    });
+}
+
+/// Without a user name everybody is as many users as it has client ids.
+#[test]
+fn one_address_keeps_a_bounded_number_of_sessions() {
+    let broker = Broker::start_with(|config| {
+        config.limits.sessions = 1000;
+        config.limits.sessions_per_address = Some(5);
+    });
+    for n in 0..50 {
+        broker.connect(Client::kept(VERSIONS[n % 2], &format!("random {n}")).over(TRANSPORTS[n / 2 % 2])).disconnect();
+        broker.wait_for_connections(0);
+    }
+    broker.wait_for_sessions(5);
+    assert_eq!(broker.metric("wigwag_sessions_displaced_total{limit=\"address\"}"), 45);
+    broker.wait_until("nothing of the others", |running| running.held().timers == 5);
+}
+
 #[test]
 fn what_is_retained_is_bounded_in_messages() {
     everywhere(|version, transport| {
@@ -106,7 +148,8 @@ fn what_is_retained_is_bounded_in_messages() {
 
 #[test]
 fn what_is_retained_is_bounded_in_bytes() {
-    let broker = Broker::start_with(|config| config.limits.retained_bytes = 1000);
+    // Of each the name of its sender takes 14.
+    let broker = Broker::start_with(|config| config.limits.retained_bytes = 1028);
     let mut client = broker.connect(Client::v5("c"));
     let mut retain = |topic: &str, size: usize| client.publish(Message::new(topic, vec![b'.'; size]).qos(1).retain());
     assert_eq!(retain("a", 600), 0x10);
@@ -176,7 +219,7 @@ fn user_properties_are_bounded_wherever_they_stand() {
     let mut client = broker.connect(Client::v5("c"));
     client.subscribe("t", 0);
     assert_eq!(client.publish(with(32).qos(1)), 0);
-    assert_eq!(client.expect_message().user.len(), 32);
+    assert_eq!(client.expect_message().user.len(), 33, "and the sender's name");
     client.send_publish(with(33));
     client.expect_disconnect(0x97);
 

@@ -147,3 +147,29 @@ fn retained_messages_leave_nothing() {
     assert_eq!((store.len(), store.node_count()), (0, 0));
     assert!(HELD.get() - start <= LEFT, "{} bytes left", HELD.get() - start);
 }
+
+/// `limits.retained_bytes` counts 128 bytes for each level of a deep topic beside its text.
+#[test]
+fn a_level_of_a_topic_takes_no_more_than_it_is_counted_for() {
+    const LEVELS: usize = 32;
+    let long = "a-level-longer-than-is-kept-in-place";
+    for (width, level) in [(1, "x"), (1, long), (9, "x"), (1000, "x")] {
+        // A tree of that many children at each of its last two levels, or one long branch for each message.
+        let start = HELD.get();
+        let mut store = Retained::new();
+        let mut text = 0;
+        for first in 0..1000 {
+            for last in 0..if width == 9 { 9 } else { 1 } {
+                let branch = if width == 1000 { 0 } else { first };
+                let at_the_end = if width == 1000 { first } else { last };
+                let topic = format!("{branch}/{}{at_the_end}", format!("{level}/").repeat(LEVELS - 2));
+                text += topic.len();
+                store.set(&topic, 1_u64);
+            }
+        }
+        let levels = store.node_count();
+        let held = (HELD.get() - start) as usize;
+        println!("{} bytes for each of {levels} levels, {width} wide, {}", held / levels, level.len());
+        assert!(held <= 128 * levels + text, "{held} bytes for {levels} levels, {width} wide, and {text} of text");
+    }
+}

@@ -62,7 +62,7 @@ fn a_shutdown_sends_what_is_queued_and_then_0x8b() {
 #[test]
 fn a_shutdown_waits_for_a_slow_reader_and_for_nobody_else() {
     let _alone = alone();
-    let broker = Broker::start();
+    let broker = Broker::start_with(|config| config.limits.queue_bytes = 16 << 20);
     let mut slow = broker.connect(Client::v5("slow"));
     slow.subscribe("t", 1);
     let mut publisher = broker.connect(Client::v5("p"));
@@ -89,7 +89,7 @@ fn a_shutdown_waits_for_a_slow_reader_and_for_nobody_else() {
 #[test]
 fn a_stuck_client_does_not_hold_a_shutdown_beyond_the_grace() {
     let _alone = alone();
-    let broker = Broker::start();
+    let broker = Broker::start_with(|config| config.limits.queue_bytes = 16 << 20);
     let mut deaf = broker.connect(Client::v5("does not acknowledge"));
     deaf.subscribe("t", 1);
     let mut stuck = broker.connect(Client::v5("does not read"));

@@ -80,6 +80,60 @@ fn a_handshake_that_is_none_is_refused_with_a_reason() {
     assert_eq!(handshake(&broker, "GET /mqtt/", &[UPGRADE, CONNECTION, KEY, VERSION, PROTOCOL]).0, 404);
 }
 
+/// Behind a proxy that sees no body there (or another one), what follows would be somebody else's request.
+#[test]
+fn a_handshake_with_a_body_is_refused() {
+    let broker = Broker::start();
+    let with = |more: &str| handshake(&broker, "GET /mqtt", &[UPGRADE, CONNECTION, KEY, VERSION, PROTOCOL, more]);
+    for body in [
+        "Content-Length: 5\r\n\r\nhello",
+        "Content-Length: 38\r\n\r\nGET /metrics HTTP/1.1\r\nHost: localhost",
+        "Transfer-Encoding: chunked\r\n\r\n0",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0",
+    ] {
+        let (status, head, answer) = with(body);
+        assert_eq!(status, 400, "{body}: {head}");
+        assert_eq!(answer, "a WebSocket handshake has no body\n", "{body}");
+    }
+    // Refused by the HTTP server itself, without a sentence.
+    for body in ["Content-Length: -1", "Content-Length: 0\r\nContent-Length: 5", "Transfer-Encoding: identity"] {
+        assert_eq!(with(body).0, 400, "{body}");
+    }
+    assert_eq!(with("Content-Length: 0").0, 101);
+}
+
+/// RFC 9112 3.2: with a host that is none, a request could be anybody's.
+#[test]
+fn a_request_without_a_host_is_refused() {
+    let broker = Broker::start();
+    let status = |target: &str, hosts: &[u8]| {
+        let mut stream = TcpStream::connect(broker.address(Transport::WebSocket)).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        let more = [UPGRADE, CONNECTION, KEY, VERSION, PROTOCOL].join("\r\n");
+        let request = [format!("GET {target} HTTP/1.1\r\n").as_bytes(), hosts, more.as_bytes(), b"\r\n\r\n"].concat();
+        stream.write_all(&request).expect("it reads");
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).expect("an answer");
+        String::from_utf8_lossy(&answer[9..]).into_owned()
+    };
+    let bad: [&[u8]; 6] = [
+        b"Host: local\xFFhost\r\n",
+        "Host: éxample\r\n".as_bytes(),
+        b"Host: \r\n",
+        b"Host: evil@localhost\r\n",
+        b"Host: localhost\r\nHost: evil.example\r\n",
+        b"",
+    ];
+    for target in ["/mqtt", "/", "/metrics"] {
+        for hosts in bad {
+            assert_eq!(status(target, hosts), "400", "{target} {}", String::from_utf8_lossy(hosts));
+        }
+        assert_eq!(status(target, b"Host: evil.example\r\n"), "403", "{target}");
+    }
+    assert_eq!(status("/mqtt", b"Host: localhost:8080\r\n"), "101");
+    assert_eq!(status("/healthz", b"Host: 127.0.0.1\r\n"), "200");
+}
+
 /// Its frames would be without compression, so it must not be told that they are.
 #[test]
 fn compression_is_not_negotiated() {

@@ -9,10 +9,10 @@ use std::time::Instant;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::server_message;
+use super::Source;
 use crate::{
     hub::{Dirty, Hub},
-    policy::{PublishPermit, valid_name},
+    policy::valid_name,
     wire::mqtt::{QoS, topic},
 };
 
@@ -199,8 +199,9 @@ impl Command {
     pub fn execute(self, hub: &Hub, now: Instant, dirty: &mut Dirty) -> Answer {
         match self {
             Self::SendToRoom { room, topic, payload, qos } => {
-                let message = server_message(&format!("rooms/{room}/{topic}"), &bytes(&payload), qos, now);
-                match hub.publish(PublishPermit::server(message), now, dirty) {
+                let topic_in_room = format!("rooms/{room}/{topic}");
+                let permit = hub.policy.server_message(&topic_in_room, &bytes(&payload), qos, false);
+                match hub.publish(Source::Server, permit, now, dirty) {
                     Ok(true) => Answer::Done,
                     Ok(false) => Answer::NotFound(format!("nobody listens to {topic} in room {room}")),
                     Err(refusal) => Answer::Refused(refusal.what.into()),
@@ -208,8 +209,8 @@ impl Command {
             }
             Self::SendToUser { user, payload } => {
                 let inbox = format!("users/{user}/inbox");
-                let message = server_message(&inbox, &bytes(&payload), QoS::AtLeastOnce, now);
-                match hub.publish(PublishPermit::server(message), now, dirty) {
+                let permit = hub.policy.server_message(&inbox, &bytes(&payload), QoS::AtLeastOnce, false);
+                match hub.publish(Source::Server, permit, now, dirty) {
                     Ok(true) if hub.is_connected(&user) => Answer::Done,
                     Ok(true) => Answer::Kept,
                     Ok(false) if hub.is_connected(&user) => {

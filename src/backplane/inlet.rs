@@ -15,9 +15,8 @@ use super::{
     command::{Answer, Command},
 };
 use crate::{
-    hub::{Dirty, Hub, Message, Parts, SubscriberId},
-    policy::PublishPermit,
-    wire::mqtt::{PublishProperties, QoS, topic},
+    hub::{Dirty, Hub},
+    wire::mqtt::{Publish, PublishProperties, QoS, topic},
 };
 
 /// A message from the broker.
@@ -94,19 +93,11 @@ impl Inlet {
     }
 
     fn publish(&mut self, incoming: &Incoming<'_>, now: Instant) {
-        let message = |retain| {
-            let parts = Parts {
-                topic: incoming.topic,
-                payload: incoming.payload,
-                qos: incoming.qos,
-                retain,
-                raise: false,
-                properties: &incoming.properties,
-                publisher: SubscriberId::SERVER,
-            };
-            PublishPermit::server(Message::new(&parts, now))
+        let Incoming { topic, payload, qos, properties, .. } = *incoming;
+        let mut route = |source, retain| {
+            let publish = Publish { dup: false, qos, retain, topic, packet_id: None, properties, payload };
+            self.hub.publish(source, self.hub.policy.trusted(&publish, now), now, &mut self.dirty)
         };
-        let mut route = |source, retain| self.hub.publish_from(source, message(retain), now, &mut self.dirty);
         // What cannot be retained any more is news all the same.
         if let Err(refusal) = route(Source::Backplane, incoming.retain) {
             tracing::debug!(topic = ?incoming.topic, reason = refusal.what, "not retained");
@@ -137,16 +128,17 @@ impl Inlet {
             correlation_data: incoming.properties.correlation_data,
             ..PublishProperties::default()
         };
-        let parts = Parts {
-            topic: reply_to,
-            payload: payload.as_bytes(),
+        let publish = Publish {
+            dup: false,
             qos: QoS::AtLeastOnce,
             retain: false,
-            raise: false,
-            properties: &properties,
-            publisher: SubscriberId::SERVER,
+            topic: reply_to,
+            packet_id: None,
+            properties,
+            payload: payload.as_bytes(),
         };
-        self.backplane.send(Message::new(&parts, now), QoS::AtLeastOnce, now);
+        let message = self.hub.policy.trusted(&publish, now).into_message();
+        self.backplane.send(message, QoS::AtLeastOnce, now);
     }
 
     /// Writes to everybody who was given something.

@@ -42,9 +42,9 @@ pub use embedded::Access;
 pub use start::{StartError, Started, start};
 
 use crate::{
-    hub::{Dirty, Hub, Message, Parts, SubscriberId},
-    policy::{Identity, PublishPermit, Refusal},
-    wire::mqtt::{PublishProperties, QoS, ReasonCode, topic},
+    hub::{Dirty, Hub, Message},
+    policy::{Refusal, base},
+    wire::mqtt::{QoS, ReasonCode, topic},
 };
 use figures::Figures;
 use outbox::{Outbox, Outgoing};
@@ -64,7 +64,8 @@ const HEAD: usize = 64 << 10;
 /// Who publishes, as far as the backplane is concerned.
 #[derive(Debug, Clone, Copy)]
 pub enum Source<'a> {
-    Client(&'a Identity),
+    /// A client of this user.
+    Client(&'a str),
     /// This server: only events leave.
     Server,
     /// The backplane itself: nothing goes back.
@@ -139,7 +140,7 @@ impl Backplane {
         let (qos, retain) = (message.qos(), message.retain());
         let kept = shared && self.keep_last.iter().any(|filter| topic::matches(filter, name));
         let crossing = match source {
-            Source::Client(identity) if shared => Some(self.take_place(message, qos, retain, Some(identity), now)?),
+            Source::Client(user) if shared => Some(self.take_place(message, qos, retain, Some(user), now)?),
             // Nobody could be told.
             Source::Server if name.starts_with(EVENTS) => {
                 self.take_place(message, QoS::AtLeastOnce, retain, None, now).ok()
@@ -157,7 +158,7 @@ impl Backplane {
         message: &Message,
         qos: QoS,
         retain: bool,
-        sender: Option<&Identity>,
+        sender: Option<&str>,
         now: Instant,
     ) -> Result<Crossing<'_>, Refusal> {
         let size = message.size();
@@ -169,10 +170,9 @@ impl Backplane {
             self.figures.dropped_full.increment(1);
             return Err(FULL);
         }
-        let user = sender.map(|identity| identity.user.clone());
-        let crossing = Crossing { backplane: self, size, qos, retain, user, used: false };
-        if let (Some(vocabulary), Some(identity)) = (&self.vocabulary, sender)
-            && !vocabulary.lock().knows_or_learns(message.topic(), identity.base(), now)
+        let crossing = Crossing { backplane: self, size, qos, retain, user: sender.map(Into::into), used: false };
+        if let (Some(vocabulary), Some(user)) = (&self.vocabulary, sender)
+            && !vocabulary.lock().knows_or_learns(message.topic(), base(user), now)
         {
             self.figures.dropped_topics.increment(1);
             return Err(NO_MORE_TOPICS);
@@ -234,7 +234,7 @@ impl Backplane {
         let mut dirty = Dirty::default();
         for out in expired.drain(..) {
             if let Some(user) = &out.user {
-                tell_error(hub, user, out.message.topic(), "not taken by the backplane in time", now, &mut dirty);
+                report(hub, user, &out.message, "not taken by the backplane in time", &mut dirty);
             }
         }
         dirty.flush(hub, now);
@@ -245,7 +245,7 @@ impl Backplane {
         self.figures.dropped_refused.increment(1);
         let Some(user) = &out.user else { return };
         let mut dirty = Dirty::default();
-        tell_error(hub, user, out.message.topic(), &format!("refused by the backplane: {why}"), now, &mut dirty);
+        report(hub, user, &out.message, &format!("refused by the backplane: {why}"), &mut dirty);
         dirty.flush(hub, now);
     }
 
@@ -282,21 +282,9 @@ impl Drop for Crossing<'_> {
     }
 }
 
-/// Puts a line on a user's errors topic, for whoever of that user listens: a message that was accepted on `name` went
-/// no further.
-fn tell_error(hub: &Hub, user: &str, name: &str, reason: &str, now: Instant, dirty: &mut Dirty) {
-    let code = ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR.0;
-    let line = serde_json::json!({ "topic": name, "action": "publish", "code": code, "reason": reason }).to_string();
-    let message = server_message(&format!("users/{user}/errors"), line.as_bytes(), QoS::AtMostOnce, now);
-    // It is not retained, so nothing can refuse it.
-    let _ = hub.publish(PublishPermit::server(message), now, dirty);
-}
-
-/// A message of this server's, without properties.
-fn server_message(topic: &str, payload: &[u8], qos: QoS, now: Instant) -> Message {
-    let properties = PublishProperties::default();
-    let publisher = SubscriberId::SERVER;
-    Message::new(&Parts { topic, payload, qos, retain: false, raise: false, properties: &properties, publisher }, now)
+/// Tells a user, if it listens to that, that a message of its own which was accepted went no further.
+fn report(hub: &Hub, user: &str, message: &Message, reason: &str, dirty: &mut Dirty) {
+    hub.report(user, message.topic(), "publish", ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, reason, dirty);
 }
 
 #[cfg(test)]

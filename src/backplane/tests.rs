@@ -11,8 +11,9 @@ use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions, mqttbytes::QoS as 
 use super::*;
 use crate::{
     Config, Running, Server,
+    auth::GrantClaims,
     config::{BackplaneMode, BrokerUrl, Password},
-    hub::Parts,
+    wire::mqtt::PublishProperties,
 };
 
 const LONG: Duration = Duration::from_secs(60);
@@ -50,9 +51,8 @@ fn of_what_the_server_says_events_leave_at_qos_1_and_nothing_else() {
         let backplane = Arc::clone(hub.backplane.get().expect("there is one"));
         let say = |topic: &str| {
             let now = Instant::now();
-            let message = server_message(topic, b"{}", QoS::AtMostOnce, now);
-            let mut dirty = Dirty::default();
-            hub.publish(PublishPermit::server(message), now, &mut dirty).expect("it may");
+            let permit = hub.policy.server_message(topic, b"{}", QoS::AtMostOnce, false);
+            hub.publish(Source::Server, permit, now, &mut Dirty::default()).expect("it may");
             backplane.outbox().len()
         };
         assert_eq!(say("$SYS/broker/uptime"), 0);
@@ -77,19 +77,29 @@ fn what_came_from_there_never_goes_back() {
         let running = started(BackplaneMode::Mqtt).await;
         let hub = running.hub();
         let now = Instant::now();
-        let parts = Parts {
-            topic: "app/x",
-            payload: b"x",
-            qos: QoS::AtLeastOnce,
-            retain: true,
-            raise: false,
-            properties: &PublishProperties::default(),
-            publisher: SubscriberId::SERVER,
-        };
-        let permit = PublishPermit::server(Message::new(&parts, now));
-        hub.publish_from(Source::Backplane, permit, now, &mut Dirty::default()).expect("it may");
+        let permit = hub.policy.server_message("app/x", b"x", QoS::AtLeastOnce, true);
+        hub.publish(Source::Backplane, permit, now, &mut Dirty::default()).expect("it may");
         assert!(hub.retains("app/x", b"x"));
         assert_eq!(hub.backplane.get().expect("there is one").outbox().len(), 0);
+    });
+}
+
+#[test]
+fn what_came_from_there_is_shown_to_who_sees_a_part() {
+    run(async {
+        let running = started(BackplaneMode::Mqtt).await;
+        let observer =
+            GrantClaims { subscribe: vec!["app/#".into()], roles: vec!["observe".into()], ..GrantClaims::default() };
+        let mut observer = running.client_with("observer", &observer).expect("a name");
+        observer.subscribe("#", crate::QoS::AtLeastOnce).expect("as much of it as it may see");
+        let backplane = Arc::clone(running.hub().backplane.get().expect("there is one"));
+        let mut inlet = inlet::Inlet::new(backplane, Arc::clone(running.hub()));
+        let now = Instant::now();
+        let properties = PublishProperties::default();
+        let (qos, retain, own) = (QoS::AtLeastOnce, false, false);
+        inlet.receive(&inlet::Incoming { topic: "app/x", payload: b"x", qos, retain, properties, own }, now);
+        inlet.flush(now);
+        assert_eq!(observer.recv().await.expect("it is shown").topic(), "app/x");
     });
 }
 
@@ -145,8 +155,10 @@ fn an_embedded_broker_that_dies_is_noticed_and_replaced_and_rooms_go_on() {
         eventually(|| backplane.health() != Health::Up).await;
         let mut peer = running.client("peer").expect("a name");
         peer.subscribe("rooms/demo/chat", crate::QoS::AtLeastOnce).expect("it may");
-        browser.publish("rooms/demo/chat", b"still here", crate::QoS::AtLeastOnce).expect("it may");
-        assert_eq!(peer.recv().await.expect("a message").payload(), b"still here");
+        browser.subscribe("rooms/demo/signal", crate::QoS::AtLeastOnce).expect("it joins");
+        let text = br#"{"username":"browser","text":"still here"}"#;
+        browser.publish("rooms/demo/chat", text, crate::QoS::AtLeastOnce).expect("it may");
+        assert_eq!(peer.recv().await.expect("a message").payload(), text);
 
         eventually(|| backplane.health() == Health::Up).await;
         assert!(!Arc::ptr_eq(&dying, &embedded::current().expect("another one")));

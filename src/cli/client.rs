@@ -66,13 +66,23 @@ pub enum Event {
     /// SUBACK: for each filter, why it was refused if it was.
     Subscribed(Vec<Option<String>>),
     /// PUBLISH.
-    Message { topic: Bytes, payload: Bytes },
+    Message(Message),
     /// A PUBLISH of ours went out.
     Sent,
     /// A PUBLISH of ours is done (PUBACK, PUBCOMP), or was refused and why.
     Acknowledged(Result<(), String>),
     /// Our DISCONNECT went out.
     Disconnected,
+}
+
+/// A message that came.
+pub struct Message {
+    pub topic: Bytes,
+    pub payload: Bytes,
+    pub qos: u8,
+    pub retain: bool,
+    /// Who published it, where the broker says so.
+    pub sender: Option<String>,
 }
 
 /// One connection to a broker.
@@ -231,7 +241,8 @@ fn event_of_v4(event: rumqttc::Event) -> Option<Event> {
             Event::Subscribed(ack.return_codes.iter().map(refused).collect())
         }
         rumqttc::Event::Incoming(Packet::Publish(publish)) => {
-            Event::Message { topic: publish.topic.into(), payload: publish.payload }
+            let (qos, retain) = (publish.qos as u8, publish.retain);
+            Event::Message(Message { topic: publish.topic.into(), payload: publish.payload, qos, retain, sender: None })
         }
         rumqttc::Event::Incoming(Packet::PubAck(_) | Packet::PubComp(_)) => Event::Acknowledged(Ok(())),
         rumqttc::Event::Outgoing(outgoing) => return event_of_outgoing(&outgoing),
@@ -252,7 +263,10 @@ fn event_of_v5(event: v5::Event) -> Option<Event> {
             Event::Subscribed(ack.return_codes.iter().map(refused).collect())
         }
         v5::Event::Incoming(Packet::Publish(publish)) => {
-            Event::Message { topic: publish.topic, payload: publish.payload }
+            let user = publish.properties.map(|properties| properties.user_properties).unwrap_or_default();
+            let sender = user.into_iter().find(|(name, _)| name == "username").map(|(_, value)| value);
+            let (qos, retain) = (publish.qos as u8, publish.retain);
+            Event::Message(Message { topic: publish.topic, payload: publish.payload, qos, retain, sender })
         }
         v5::Event::Incoming(Packet::PubAck(ack)) => Event::Acknowledged(match ack.reason {
             PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Ok(()),

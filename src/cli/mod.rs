@@ -1,9 +1,12 @@
 //! The command line: what can be asked for, one file for each command.
 
+mod api;
 pub mod bench;
 pub mod check;
 mod client;
+pub mod explain;
 pub mod publish;
+pub mod rooms;
 pub mod serve;
 mod settings;
 pub mod subscribe;
@@ -11,6 +14,7 @@ mod terminal;
 mod tls;
 pub mod token;
 pub mod user;
+pub mod watch;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -40,12 +44,20 @@ pub enum Command {
     Pub(publish::PubArgs),
     /// Print the messages of one or more topic filters of any MQTT broker
     Sub(subscribe::SubArgs),
+    /// List the rooms of a server
+    Rooms(rooms::RoomsArgs),
+    /// Show a room and who is in it
+    Room(rooms::RoomArgs),
+    /// Watch a room live: who says what to whom
+    Watch(watch::WatchArgs),
     /// Load any MQTT broker and measure what it does, and what that costs
     Bench(bench::BenchArgs),
     /// Mint a token, or `inspect` one
     Token(token::TokenArgs),
     /// Help with the file of users
     User(user::UserArgs),
+    /// Say whether somebody may publish or subscribe there, and which row of the topic table decides
+    Explain(explain::ExplainArgs),
 }
 
 /// Why a command did not do what it was asked for, in words for who typed it.

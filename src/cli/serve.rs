@@ -2,38 +2,56 @@
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use wigwag::config::{BackplaneMode, Config, LogConfig, LogFormat};
+use wigwag::config::{ApiConfig, AuthMethod, BackplaneMode, Config, LogConfig, LogFormat, Secret};
 use wigwag::{Addresses, BackplaneAccess, Running, Server};
 
 use super::settings::SettingsArgs;
 use super::{Failure, block_on};
 
 pub fn run(args: &SettingsArgs) -> Result<(), Failure> {
+    let mut config = load(args)?;
+    let key = key_of_this_run(&mut config)?;
+    log_to_stderr(&config.log);
+    raise_file_limit();
+    block_on(serve(config, key, args))
+}
+
+/// The configuration of a broker that is a program of its own.
+fn load(args: &SettingsArgs) -> Result<Config, Failure> {
     let mut config = args.load()?.config;
     if config.backplane.mode == BackplaneMode::Auto {
         config.backplane.mode = BackplaneMode::Embedded;
     }
-    log_to_stderr(&config.log);
-    raise_file_limit();
-    block_on(serve(config))
+    Ok(config)
 }
 
 /// Serves until a signal says to stop, then lets connections drain.
-async fn serve(config: Config) -> Result<(), Failure> {
-    let (grace, path) = (config.server.shutdown_grace, config.http.path.clone());
+async fn serve(config: Config, key: Option<String>, args: &SettingsArgs) -> Result<(), Failure> {
+    let (grace, path, interval) = (config.server.shutdown_grace, config.http.path.clone(), config.server.reload);
+    let api = config.api.clone();
     let mut signals = Signals::register().map_err(|error| Failure::Runtime(format!("signals: {error}")))?;
     let running = start(config).await?;
     announce(running.addresses(), &path, running.backplane());
+    if let Some(key) = key {
+        // To people, not to logs, nor to whoever reads the addresses.
+        eprintln!("key of the API, for this run: {key}\nfor instance: WIGWAG_KEY={key} wigwag rooms");
+    }
     let reload = || {
+        apply(&running, args, &api);
         if let Err(error) = running.reload() {
             tracing::error!(%error, "not reloaded; the server goes on as it was");
         }
     };
-    signals.stop_or(reload).await;
+    tokio::select! {
+        () = signals.stop_or(reload) => {}
+        () = watch(args.path(), interval, || apply(&running, args, &api)) => {}
+    }
 
     tracing::info!(?grace, "shutting down; a second signal exits at once");
     tokio::select! {
@@ -41,6 +59,55 @@ async fn serve(config: Config) -> Result<(), Failure> {
         // Not by returning: whatever is stuck would be waited for.
         () = signals.stop_or(|| ()) => std::process::exit(1),
     }
+}
+
+/// Reads the configuration again and puts in force what can be. One that is broken changes nothing.
+fn apply(running: &Running, args: &SettingsArgs, api: &ApiConfig) {
+    match load(args) {
+        Ok(mut config) => {
+            // The key of this run stands in no file.
+            if config.api.keys.is_empty() && config.api.keys_file.is_none() {
+                config.api.keys.clone_from(&api.keys);
+            }
+            let waiting = running.apply(&config);
+            tracing::info!("topic table, rates and bounds of abuse are those of the configuration now");
+            if !waiting.is_empty() {
+                tracing::warn!(sections = waiting.join(", "), "changed, and in effect only after a restart");
+            }
+        }
+        Err(error) => tracing::error!(%error, "the configuration was not read again; the one before stays in effect"),
+    }
+}
+
+/// Calls `changed` when the file has changed; never ends.
+async fn watch(path: Option<&Path>, interval: Option<Duration>, changed: impl Fn()) {
+    let (Some(path), Some(interval)) = (path, interval) else { return std::future::pending().await };
+    let state = || std::fs::metadata(path).and_then(|data| Ok((data.modified()?, data.len()))).ok();
+    let mut seen = state();
+    loop {
+        tokio::time::sleep(interval).await;
+        let now = state();
+        // One that is only half written will change once more.
+        if now != seen && now.is_some() {
+            changed();
+        }
+        seen = now;
+    }
+}
+
+/// A key for the API where nobody could have a credential for it: names are believed, and there are no tokens.
+fn key_of_this_run(config: &mut Config) -> Result<Option<String>, Failure> {
+    let methods = &config.auth.methods;
+    let closed = !methods.contains(&AuthMethod::Open) || methods.contains(&AuthMethod::Token);
+    let no_api = config.http.listen.is_empty() && config.http.tls_listen.is_empty();
+    if closed || no_api || !config.api.keys.is_empty() || config.api.keys_file.is_some() {
+        return Ok(None);
+    }
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| Failure::Runtime(format!("the system has no randomness: {error}")))?;
+    let key = bytes.iter().fold(String::new(), |key, byte| key + &format!("{byte:02x}"));
+    config.api.keys.extend(Secret::new(&key));
+    Ok(Some(key))
 }
 
 async fn start(config: Config) -> Result<Running, Failure> {

@@ -27,9 +27,14 @@ impl FileArgs {
         loaded.map_err(|errors| Failure::Usage(errors.to_string()))
     }
 
-    fn sources(&self) -> Result<Sources, ConfigErrors> {
+    /// The file that is read, if there is one.
+    fn path(&self) -> Option<&Path> {
         let default = Path::new(DEFAULT_FILE);
-        let file = self.config.as_deref().or_else(|| default.exists().then_some(default));
+        self.config.as_deref().or_else(|| default.exists().then_some(default))
+    }
+
+    fn sources(&self) -> Result<Sources, ConfigErrors> {
+        let file = self.path();
         // A name that is not UTF-8 is none of ours; a value that is not cannot be one that is allowed.
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
@@ -66,6 +71,11 @@ pub struct SettingsArgs {
 }
 
 impl SettingsArgs {
+    /// The configuration file, if there is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.path()
+    }
+
     /// The configuration that these flags, the environment and the file make together.
     pub fn load(&self) -> Result<Effective, Failure> {
         self.layers().map_err(|errors| Failure::Usage(errors.to_string()))

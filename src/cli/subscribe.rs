@@ -7,7 +7,7 @@ use clap::Args;
 use rumqttc::QoS;
 use tokio::time::timeout;
 
-use super::client::{ClientArgs, Event, Link, qos};
+use super::client::{ClientArgs, Event, Link, Message, qos};
 use super::terminal::escape;
 use super::{Failure, block_on};
 
@@ -73,7 +73,7 @@ async fn print_messages(link: &mut Link, args: &SubArgs, seen: &mut u64) -> Resu
         match link.next().await? {
             Event::Connected => link.subscribe(&args.topic, args.qos).await?,
             Event::Subscribed(refusals) => report_refusals(&args.topic, &refusals)?,
-            Event::Message { topic, payload } => {
+            Event::Message(Message { topic, payload, .. }) => {
                 *seen += 1;
                 let line = line(args.verbose.then_some(&topic), &payload, safe);
                 match stdout().write_all(&line) {

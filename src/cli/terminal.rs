@@ -22,9 +22,26 @@ pub fn escape(bytes: &[u8]) -> String {
     text
 }
 
+/// A time in seconds, in its two largest units.
+pub fn span(seconds: u64) -> String {
+    let units = [("d", seconds / 86_400), ("h", seconds / 3600 % 24), ("min", seconds / 60 % 60), ("s", seconds % 60)];
+    let first = units.iter().position(|(_, amount)| *amount > 0).unwrap_or(units.len() - 1);
+    let largest = units[first..].iter().take(2).filter(|(unit, amount)| *amount > 0 || *unit == units[first].0);
+    largest.map(|(unit, amount)| format!("{amount} {unit}")).collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::escape;
+    use super::{escape, span};
+
+    #[test]
+    fn two_units_tell_how_long() {
+        let table =
+            [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min 59 s"), (3600, "1 h"), (90_061, "1 d 1 h")];
+        for (seconds, words) in table {
+            assert_eq!(span(seconds), words);
+        }
+    }
 
     #[test]
     fn text_is_left_alone() {

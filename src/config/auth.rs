@@ -11,7 +11,8 @@ pub use key::{Algorithm, KeySource, Secret, TokenKey};
 use super::Config;
 use super::reader::Reader;
 use super::value::{Choice, DAY, HOUR, List, MINUTE, Switch, Text, count, time};
-use key::{KeyForm, SecretForm};
+use key::KeyForm;
+pub(super) use key::{SecretForm, SecretItem};
 
 /// Section `[auth]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +76,7 @@ const METHOD: Choice<AuthMethod> = Choice(&[
     ("http", AuthMethod::Http),
 ]);
 
-const FILE: Text =
+pub(super) const FILE: Text =
     Text { allowed: "a path, or \"\" for none", accept: |path| !path.chars().any(|c| c.is_ascii_control()) };
 
 impl AuthConfig {
@@ -207,7 +208,7 @@ impl Default for AuthHttpConfig {
     }
 }
 
-const URL: Text = Text {
+pub(super) const URL: Text = Text {
     allowed: "a URL like \"http://127.0.0.1:3000/mqtt\", or \"\" for none",
     accept: |url| {
         let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
@@ -231,7 +232,7 @@ impl AuthHttpConfig {
     }
 }
 
-fn path(text: String) -> Option<PathBuf> {
+pub(super) fn path(text: String) -> Option<PathBuf> {
     (!text.is_empty()).then(|| text.into())
 }
 
@@ -301,7 +302,7 @@ fn check_methods(reader: &mut Reader, methods: &[AuthMethod]) {
 }
 
 /// Reports at the place of `key`, unless its value was refused and reported already.
-fn report(reader: &mut Reader, key: &'static str, reason: String) {
+pub(super) fn report(reader: &mut Reader, key: &'static str, reason: String) {
     if let Some(origin) = reader.origin(key).cloned() {
         reader.conflict(origin, key, reason);
     }

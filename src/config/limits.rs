@@ -37,16 +37,24 @@ pub struct Limits {
     pub inflight: u16,
     /// Topic aliases of one MQTT 5.0 connection, in each direction. 0 to 65535; 0 = off.
     pub topic_aliases: u16,
-    /// Messages waiting to be sent to one session, connected or not; retained ones that it subscribes to are counted
-    /// apart. 1 to 1000000.
+    /// Messages waiting to be sent to one session, connected or not; retained ones that it subscribes to take a quarter
+    /// at a time. 1 to 1000000.
     pub queue_messages: usize,
-    /// Payload and topic bytes waiting to be sent to one session. Size, 1 KiB to 1 GiB.
+    /// Payload and topic bytes waiting to be sent to one session, or sent to it and unacknowledged. Size, 1 KiB to
+    /// 1 GiB.
     pub queue_bytes: usize,
     /// Sessions kept while their client is away. 0 to 10000000; 0 = none is kept.
     pub sessions: usize,
+    /// Of those, sessions of one user (the part of the name before a `~`); when it has more, its oldest ends. 0 to
+    /// 10000000; 0 = unlimited.
+    pub sessions_per_user: Option<usize>,
+    /// Of those, sessions whose last connection came from one IP address; when there are more, the oldest of them ends.
+    /// 0 to 10000000; 0 = unlimited.
+    pub sessions_per_address: Option<usize>,
     /// Retained messages, in all. 0 to 10000000; 0 = none is kept.
     pub retained_messages: usize,
-    /// Payload and topic bytes of retained messages, in all. Size, 0 to 64 GiB; 0 = none is kept.
+    /// Payload and topic bytes of retained messages, in all, and 128 for each level of a topic beyond its fourth. Size,
+    /// 0 to 64 GiB; 0 = none is kept.
     pub retained_bytes: usize,
 }
 
@@ -70,6 +78,8 @@ impl Default for Limits {
             queue_messages: 1000,
             queue_bytes: 4 << 20,
             sessions: 100_000,
+            sessions_per_user: Some(100),
+            sessions_per_address: Some(10_000),
             retained_messages: 100_000,
             retained_bytes: 64 << 20,
         }
@@ -84,16 +94,16 @@ impl Limits {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let mut section = reader.section("limits");
         let d = Self::default();
-        let connections = || count(1..=MANY);
+        let many = || count(1..=MANY);
         Self {
             connections: section.read(
                 "connections",
-                connections().or_zero("as many as file descriptors allow"),
+                many().or_zero("as many as file descriptors allow"),
                 d.connections,
             ),
             connections_per_address: section.read(
                 "connections_per_address",
-                connections().or_zero("unlimited"),
+                many().or_zero("unlimited"),
                 d.connections_per_address,
             ),
             connect_timeout: section.read("connect_timeout", time(TIMEOUT), d.connect_timeout),
@@ -111,6 +121,12 @@ impl Limits {
             queue_messages: section.read("queue_messages", count(1..=1_000_000), d.queue_messages),
             queue_bytes: section.read("queue_bytes", size(KIB..=GIB), d.queue_bytes),
             sessions: section.read("sessions", count(0..=MANY), d.sessions),
+            sessions_per_user: section.read("sessions_per_user", many().or_zero("unlimited"), d.sessions_per_user),
+            sessions_per_address: section.read(
+                "sessions_per_address",
+                many().or_zero("unlimited"),
+                d.sessions_per_address,
+            ),
             retained_messages: section.read("retained_messages", count(0..=MANY), d.retained_messages),
             retained_bytes: section.read("retained_bytes", size(0..=64 * GIB), d.retained_bytes),
         }

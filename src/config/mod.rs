@@ -19,7 +19,10 @@ mod limits;
 mod listen;
 mod process;
 mod reader;
+mod rooms;
+mod services;
 mod topic;
+mod traffic;
 mod value;
 
 use std::fmt;
@@ -34,10 +37,13 @@ pub use limits::Limits;
 pub use listen::{AllowedOrigin, HttpConfig, Identity, IdentityFiles, MqttConfig, TlsConfig};
 pub use process::{LogConfig, LogFormat, MetricsConfig, ServerConfig, SessionConfig, SysConfig};
 use reader::{Entry, Reader};
+pub use rooms::{PresenceConfig, RoomsConfig};
+pub use services::{ApiConfig, Hook, IceConfig, WebhooksConfig};
 pub use topic::{
     Audience, Combination, Level, Pattern, PatternError, PayloadKind, QosRule, Rate, RetainRule, TopicRow, TopicRows,
     Word,
 };
+pub use traffic::{AbuseConfig, RateConfig};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,8 +60,22 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Bounds.
     pub limits: Limits,
+    /// How fast clients may go.
+    pub rate: RateConfig,
+    /// How often they may be refused.
+    pub abuse: AbuseConfig,
     /// How long sessions and silent connections live.
     pub session: SessionConfig,
+    /// How long a place in a room is kept.
+    pub presence: PresenceConfig,
+    /// How many rooms and members there may be.
+    pub rooms: RoomsConfig,
+    /// Who may use the API.
+    pub api: ApiConfig,
+    /// STUN and TURN servers.
+    pub ice: IceConfig,
+    /// Events over HTTP.
+    pub webhooks: WebhooksConfig,
     /// `$SYS` topics.
     pub sys: SysConfig,
     /// Logs.
@@ -90,6 +110,31 @@ impl Config {
         let mut sources = Sources::default();
         sources.reader.file(Path::new("broker.toml"), text);
         Ok(sources.load()?.config)
+    }
+}
+
+impl Config {
+    /// The sections in which `other` differs in what only a start puts in force.
+    pub(crate) fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
+        let sections = [
+            ("server", self.server != other.server),
+            ("http", self.http != other.http),
+            ("mqtt", self.mqtt != other.mqtt),
+            ("tls", self.tls != other.tls),
+            ("auth", self.auth != other.auth),
+            ("limits", self.limits != other.limits),
+            ("session", self.session != other.session),
+            ("presence", self.presence != other.presence),
+            ("rooms", self.rooms != other.rooms),
+            ("api", self.api != other.api),
+            ("ice", self.ice != other.ice),
+            ("webhooks", self.webhooks != other.webhooks),
+            ("sys", self.sys != other.sys),
+            ("log", self.log != other.log),
+            ("metrics", self.metrics != other.metrics),
+            ("backplane", self.backplane != other.backplane),
+        ];
+        sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
 }
 
@@ -146,7 +191,14 @@ impl Sources {
             tls: TlsConfig::read(&mut reader, self_signed),
             auth: AuthConfig::read(&mut reader),
             limits: Limits::read(&mut reader),
+            rate: RateConfig::read(&mut reader),
+            abuse: AbuseConfig::read(&mut reader),
             session: SessionConfig::read(&mut reader),
+            presence: PresenceConfig::read(&mut reader),
+            rooms: RoomsConfig::read(&mut reader),
+            api: ApiConfig::read(&mut reader),
+            ice: IceConfig::read(&mut reader),
+            webhooks: WebhooksConfig::read(&mut reader),
             sys: SysConfig::read(&mut reader),
             log: LogConfig::read(&mut reader),
             metrics: MetricsConfig::read(&mut reader),
@@ -156,6 +208,7 @@ impl Sources {
         listen::check(&mut reader, &config.http, &config.mqtt, &config.tls);
         auth::check(&mut reader, &config);
         backplane::check(&mut reader, &config);
+        services::check(&mut reader, &config);
         Ok(Effective { entries: reader.finish()?, topic_origins, config })
     }
 }

@@ -18,13 +18,29 @@ pub struct ServerConfig {
     /// Proxies that are believed when they say whom they speak for (PROXY protocol version 2, X-Forwarded-For). List
     /// of networks or addresses.
     pub trusted_proxies: Vec<IpNet>,
+    /// What this server calls itself in events. Text of at most 64 bytes; "" = the name of the machine.
+    pub node: String,
+    /// How often the configuration file is looked at for a change: its topic table, rates and bounds of abuse take
+    /// effect at once, the rest at the next start. Duration, 100 ms to 1 day; 0 = only on SIGHUP.
+    pub reload: Option<Duration>,
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self { workers: None, shutdown_grace: Duration::from_secs(5), trusted_proxies: Vec::new() }
+        Self {
+            workers: None,
+            shutdown_grace: Duration::from_secs(5),
+            trusted_proxies: Vec::new(),
+            node: String::new(),
+            reload: Some(Duration::from_secs(1)),
+        }
     }
 }
+
+const NODE: Text = Text {
+    allowed: "at most 64 bytes without control characters",
+    accept: |text| text.len() <= 64 && !text.chars().any(char::is_control),
+};
 
 impl ServerConfig {
     pub(super) fn read(reader: &mut Reader) -> Self {
@@ -34,6 +50,8 @@ impl ServerConfig {
             workers: section.read("workers", count(1..=256).or_zero("one per core"), d.workers),
             shutdown_grace: section.read("shutdown_grace", time(0..=HOUR), d.shutdown_grace),
             trusted_proxies: section.read("trusted_proxies", List(Network), d.trusted_proxies),
+            node: section.read("node", NODE, d.node),
+            reload: section.read("reload", time(100..=DAY).or_zero("only on SIGHUP"), d.reload),
         }
     }
 }

@@ -25,6 +25,9 @@ pub(super) struct Entry {
     pub origin: Origin,
 }
 
+/// Keys and values of one table of an array, and where it stands.
+pub(super) type Row = (Vec<(String, Raw)>, Origin);
+
 /// The layers, and what became of them so far.
 #[derive(Default)]
 pub(super) struct Reader {
@@ -99,7 +102,7 @@ impl Reader {
     }
 
     /// Takes the rows of an array of tables, each with its place; `None` if the file has no such key.
-    pub fn rows(&mut self, name: &'static str) -> Option<Vec<(Vec<(String, Raw)>, Origin)>> {
+    pub fn rows(&mut self, name: &'static str) -> Option<Vec<Row>> {
         self.arrays.push(name);
         let raw = self.file.remove(name)?;
         let origin = raw.origin.clone();

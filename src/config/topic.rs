@@ -15,6 +15,7 @@ use std::time::Duration;
 
 pub use audience::{Audience, Combination, Word};
 pub use pattern::{Level, Pattern, PatternError};
+pub(super) use read::rate_keys;
 
 use super::value::{Choice, Kind, Switch, quote};
 use crate::wire::mqtt::QoS;
@@ -93,11 +94,11 @@ pub enum PayloadKind {
 /// (eleven peers, twenty candidates each) at once, twice over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// In a second.
+    /// Messages in a second. 0 to 1000000; 0 = no bound.
     pub messages: Option<usize>,
-    /// Payload and topic bytes in a second.
+    /// Payload and topic bytes in a second. Size, 0 to 1 GiB; 0 = no bound.
     pub bytes: Option<usize>,
-    /// What was not used is saved up for this long.
+    /// What was not used is saved up for this long. Duration, 100 ms to 1 hour.
     pub burst: Duration,
 }
 

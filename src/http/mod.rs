@@ -1,10 +1,15 @@
-//! HTTP on the WebSocket port: the page, health, metrics, and the upgrade to MQTT.
+//! HTTP on the WebSocket port: the page, the API, health, metrics, and the upgrade to MQTT.
 
+pub mod api;
 mod origin;
 mod pages;
 mod upgrade;
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
 
 use axum::{
     Router,
@@ -72,6 +77,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
     let mut router = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .merge(api::router())
         .merge(upgrade_router(Arc::clone(&shared)))
         .fallback(get(pages::page));
     if shared.config.metrics.enabled {
@@ -114,18 +120,32 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     }
 }
 
-/// Figures for Prometheus, for this machine only and not on behalf of others.
+/// Figures for Prometheus, for this machine, and for others with a credential of the API's.
 async fn metrics(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     if !from_this_machine(&request) {
-        return (StatusCode::FORBIDDEN, "metrics are for this machine only\n").into_response();
+        let caller = api::identify(&shared, &request);
+        if let Err(problem) = caller.and_then(|caller| caller.require_service()) {
+            return problem.into_response();
+        }
     }
-    let text = shared.hub.metrics.render(shared.gauges());
+    let text = shared.render_metrics();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// What proxies add to what they pass on.
+const FORWARDED: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+
+/// Where a request comes from: whom a trusted proxy speaks for, or who has connected.
+fn client_address(shared: &Shared, request: &Request) -> IpAddr {
+    let trusted = &shared.config.server.trusted_proxies;
+    let remote = request.extensions().get::<ConnectInfo<SocketAddr>>().map_or(Slot::UNKNOWN, |remote| remote.0).ip();
+    let forwarded = || proxy::forwarded_for(request.headers(), trusted);
+    if proxy::is_trusted(trusted, remote) { forwarded().unwrap_or(remote) } else { remote }
 }
 
 /// A request from a loopback address that no proxy has passed on.
 fn from_this_machine(request: &Request) -> bool {
-    let forwarded = |headers: &HeaderMap| headers.contains_key("x-forwarded-for") || headers.contains_key("forwarded");
+    let forwarded = |headers: &HeaderMap| FORWARDED.iter().any(|name| headers.contains_key(*name));
     let remote = request.extensions().get::<ConnectInfo<SocketAddr>>();
     remote.is_some_and(|remote| remote.ip().to_canonical().is_loopback()) && !forwarded(request.headers())
 }

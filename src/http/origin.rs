@@ -2,11 +2,11 @@
 //! page, so a WebSocket from a page of another host is refused unless the operator allows that host (RFC 6455 10.2),
 //! and so is a name that somebody has pointed at a loopback address (DNS rebinding).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::{
     extract::ConnectInfo,
-    http::{HeaderMap, Request, StatusCode, header},
+    http::{HeaderMap, Request, StatusCode, Version, header},
 };
 
 use crate::config::AllowedOrigin;
@@ -18,6 +18,7 @@ const FOREIGN_PAGE: Refusal =
     (StatusCode::FORBIDDEN, "pages of this origin may not connect here; see http.origins in the configuration\n");
 const NO_ORIGIN: Refusal =
     (StatusCode::FORBIDDEN, "an Origin header is required here; see http.origin_required in the configuration\n");
+const NO_HOST: Refusal = (StatusCode::BAD_REQUEST, "a request has one Host header, and in it a host\n");
 const FOREIGN_HOST: Refusal = (
     StatusCode::FORBIDDEN,
     "this machine was addressed by a name that is not its own; behind a proxy, see server.trusted_proxies in the \
@@ -49,10 +50,15 @@ pub fn check_origin(headers: &HeaderMap, allowed: &[AllowedOrigin], required: bo
     }
 }
 
-/// Refuses a request from this machine that names another: that is what a page does whose name was pointed here.
+/// Refuses a request that names no host (RFC 9112 3.2), and one from this machine that names another: that is what a
+/// page does whose name was pointed here.
 pub fn check_host<B>(request: &Request<B>, trusted: impl Fn(IpAddr) -> bool) -> Result<(), Refusal> {
     let remote = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|remote| remote.ip().to_canonical());
+    let hosts = request.headers().get_all(header::HOST).iter().count();
     match (remote, host_name(request.headers())) {
+        // HTTP/1.0 does without, and HTTP/2 has another place for it.
+        (_, None) if hosts > 0 || request.version() == Version::HTTP_11 => Err(NO_HOST),
+        _ if hosts > 1 => Err(NO_HOST),
         (Some(remote), Some(host)) if remote.is_loopback() && !trusted(remote) && !is_loopback(host) => {
             Err(FOREIGN_HOST)
         }
@@ -68,9 +74,20 @@ fn split_origin(origin: &str) -> Option<(&str, &str, Option<&str>)> {
     (plain(scheme) && plain(host)).then_some((scheme, host, port))
 }
 
-/// The host that a request names, without its port.
+/// The host that a request names, without its port, if it is a host.
 fn host_name(headers: &HeaderMap) -> Option<&str> {
-    Some(split_port(headers.get(header::HOST)?.to_str().ok()?).0)
+    let (host, port) = split_port(headers.get(header::HOST)?.to_str().ok()?);
+    let digits = |port: &str| port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
+    Some(host).filter(|host| is_host(host) && port.is_none_or(digits))
+}
+
+/// RFC 3986 3.2.2, and not empty: a web address has a host.
+fn is_host(host: &str) -> bool {
+    if let Some(literal) = host.strip_prefix('[') {
+        return literal.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    }
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
+    !host.is_empty() && host.bytes().all(allowed)
 }
 
 fn split_port(authority: &str) -> (&str, Option<&str>) {
@@ -96,6 +113,8 @@ fn is_loopback(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     fn allows(allowed: &[AllowedOrigin], host: &str, origin: &str) -> bool {
@@ -172,5 +191,46 @@ mod tests {
         assert_eq!(from("127.0.0.1:5000", "evil.example:8080", false), Err(FOREIGN_HOST));
         assert_eq!(from("127.0.0.1:5000", "call.example", true), Ok(()), "a local proxy that is trusted");
         assert_eq!(from("192.0.2.7:5000", "call.example", false), Ok(()));
+    }
+
+    /// RFC 9112 3.2
+    #[test]
+    fn a_request_names_one_host() {
+        let with = |hosts: &[&[u8]], version: Version| {
+            let mut request = Request::builder().version(version).body(()).expect("a request");
+            for host in hosts {
+                let host = HeaderValue::from_bytes(host).expect("a header value");
+                request.headers_mut().append(header::HOST, host);
+            }
+            check_host(&request, |_| false)
+        };
+        for host in
+            ["call.example", "call.example:8080", "call.example.", "a_b", "192.0.2.7", "[::1]:80", "[::1]", "a:"]
+        {
+            assert_eq!(with(&[host.as_bytes()], Version::HTTP_11), Ok(()), "{host}");
+        }
+        let bad: [&[u8]; 14] = [
+            b"",
+            b":80",
+            b"localhost\xFF",
+            "local\u{200D}host".as_bytes(),
+            b"local host",
+            b"user@localhost",
+            b"localhost/",
+            b"localhost?",
+            b"localhost:http",
+            b"localhost:808080",
+            b"::1",
+            b"[::1",
+            b"[localhost]",
+            b"[::1]x:80",
+        ];
+        for host in bad {
+            assert_eq!(with(&[host], Version::HTTP_11), Err(NO_HOST), "{:?}", String::from_utf8_lossy(host));
+        }
+        assert_eq!(with(&[b"a", b"a"], Version::HTTP_11), Err(NO_HOST));
+        assert_eq!(with(&[], Version::HTTP_11), Err(NO_HOST));
+        assert_eq!(with(&[], Version::HTTP_10), Ok(()));
+        assert_eq!(with(&[], Version::HTTP_2), Ok(()));
     }
 }

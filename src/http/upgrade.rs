@@ -48,9 +48,12 @@ pub async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request) ->
     let own = place.and_then(|place| place.slot.lock().take());
     let is_own = own.is_some();
     let slot = own.or_else(|| shared.edge.slot(remote(&request)));
-    let Some(slot) = slot.and_then(|slot| on_behalf_of(&shared, slot, request.headers())) else {
+    let Some(mut slot) = slot.and_then(|slot| on_behalf_of(&shared, slot, request.headers())) else {
         return (StatusCode::SERVICE_UNAVAILABLE, "as many connections as this server takes\n").into_response();
     };
+    if was_passed_on(request.headers()) {
+        slot.set_distant();
+    }
     tokio::spawn(async move {
         let connection = begin(Arc::clone(&shared), on_upgrade, slot, is_own, deadline);
         shared.unless_stopping(connection).await;
@@ -82,6 +85,11 @@ fn on_behalf_of(shared: &Shared, slot: Slot, headers: &HeaderMap) -> Option<Slot
         Some(client) => slot.on_behalf_of(SocketAddr::new(client, 0)),
         None => Some(slot),
     }
+}
+
+/// Whether a proxy, trusted or not, says that it stands between.
+fn was_passed_on(headers: &HeaderMap) -> bool {
+    ["x-forwarded-for", "forwarded", "via", "x-real-ip"].iter().any(|name| headers.contains_key(*name))
 }
 
 /// When CONNECT must have come: TLS, upgrade and CONNECT share the time that a new socket has, and so do upgrade and
@@ -116,6 +124,11 @@ fn handshake(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, Refusa
     if !has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, SUB_PROTOCOL) {
         return Err(bad_request("offer the WebSocket sub-protocol `mqtt`; MQTT 3.1.1 and 5.0 are spoken here\n"));
     }
+    // What one server takes for a body, another takes for frames: between them somebody would be misled.
+    let length = headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0");
+    if length || headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(bad_request("a WebSocket handshake has no body\n"));
+    }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
     if STANDARD.decode(key).ok().is_none_or(|key| key.len() != 16) {
         return Err(bad_request("a WebSocket handshake has a `Sec-WebSocket-Key` of 16 bytes in base64\n"));
@@ -137,7 +150,7 @@ fn remote(request: &Request) -> SocketAddr {
 
 /// Takes the stream back from HTTP. One that came through somebody else's server moves to a worker of ours if it is a
 /// plain socket; otherwise it stays on the runtime that it was made for.
-async fn begin(shared: Arc<Shared>, on_upgrade: OnUpgrade, slot: Slot, is_own: bool, deadline: Instant) {
+async fn begin(shared: Arc<Shared>, on_upgrade: OnUpgrade, mut slot: Slot, is_own: bool, deadline: Instant) {
     let (stream, early) = match on_upgrade.await {
         Ok(upgraded) => take_back(upgraded),
         Err(error) => return tracing::debug!(remote = %slot.remote(), %error, "upgrade failed"),
@@ -150,7 +163,7 @@ async fn begin(shared: Arc<Shared>, on_upgrade: OnUpgrade, slot: Slot, is_own: b
             let shared_there = Arc::clone(&shared);
             shared.workers.spawn(async move {
                 let Ok(socket) = TcpStream::from_std(socket) else { return };
-                if prepared(&socket).is_err() {
+                if prepared(&socket, shared_there.edge.limits.lost).is_err() {
                     return;
                 }
                 let stream = Stream::Tcp(socket);
@@ -158,7 +171,12 @@ async fn begin(shared: Arc<Shared>, on_upgrade: OnUpgrade, slot: Slot, is_own: b
                 shared_there.unless_stopping(accept(edge, incoming)).await;
             });
         }
-        stream => accept(edge, Incoming { stream, websocket: true, early, slot, deadline }).await,
+        stream => {
+            if !is_own {
+                slot.set_distant(); // whatever it is, nobody has prepared it
+            }
+            accept(edge, Incoming { stream, websocket: true, early, slot, deadline }).await;
+        }
     }
 }
 

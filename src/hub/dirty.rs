@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::Hub;
-use crate::session::{Delivery, Link, Queued, Session, State};
+use crate::session::{Close, Delivery, Link, Queued, Session};
 
 /// Sockets written to by the thread that published; beyond it the receivers' own tasks do it, so that one large room
 /// does not hold up everybody else on this worker.
@@ -16,24 +16,19 @@ pub struct Dirty {
     sessions: Vec<Arc<Session>>,
     /// Sessions that could not take a message they were promised, to be ended once no lock is held.
     overflowed: Vec<Arc<Session>>,
+    /// Connections to be ended when they have been sent what they were given.
+    ending: Vec<(Arc<Session>, Close)>,
     dropped: u64,
     expired: u64,
+    /// Deliveries since this was last asked, and what takes about as long.
+    work: usize,
 }
 
 impl Dirty {
     /// Queues `delivery` in `session`.
     pub(super) fn deliver(&mut self, hub: &Hub, session: &Arc<Session>, delivery: Delivery, now: Instant) {
-        self.deliver_locked(hub, session, &mut session.lock(), delivery, now);
-    }
-
-    pub(super) fn deliver_locked(
-        &mut self,
-        hub: &Hub,
-        session: &Arc<Session>,
-        state: &mut State,
-        delivery: Delivery,
-        now: Instant,
-    ) {
+        self.work += 1;
+        let mut state = session.lock();
         if state.ended {
             return;
         }
@@ -50,6 +45,29 @@ impl Dirty {
                 state.ended = true;
                 self.overflowed.push(Arc::clone(session));
             }
+        }
+    }
+
+    /// Has the connection of a session ended once it has been sent what it was given.
+    pub fn close_afterwards(&mut self, session: &Arc<Session>, close: Close) {
+        self.ending.push((Arc::clone(session), close));
+    }
+
+    /// How much has been done since [`Dirty::take_work`].
+    pub fn work(&self) -> usize {
+        self.work
+    }
+
+    pub fn take_work(&mut self) -> usize {
+        std::mem::take(&mut self.work)
+    }
+
+    /// A session that was given something otherwise, which was so much work.
+    pub(super) fn add(&mut self, session: &Arc<Session>, work: usize) {
+        self.work += work;
+        let mut state = session.lock();
+        if state.connected() && !std::mem::replace(&mut state.dirty, true) {
+            self.sessions.push(Arc::clone(session));
         }
     }
 
@@ -85,6 +103,10 @@ impl Dirty {
         }
         for session in self.overflowed.drain(..) {
             hub.overflow(&session);
+        }
+        for (session, close) in self.ending.drain(..) {
+            hub.flush(&session, None, now);
+            session.close(close);
         }
     }
 }

@@ -11,6 +11,6 @@ impl Hub {
 
     /// Whether some connection is that user's. Walks all sessions.
     pub(crate) fn is_connected(&self, user: &str) -> bool {
-        self.registry.all().iter().any(|session| *session.user == *user && session.lock().connected())
+        self.sessions().iter().any(|session| *session.user == *user && session.lock().connected())
     }
 }

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::SubscriberId;
-use crate::wire::mqtt::{PublishProperties, QoS};
+use crate::{
+    policy::ClassTag,
+    wire::mqtt::{PublishProperties, QoS},
+};
 
 /// An application message. Topic, properties that are passed on and payload lie in one exact-size allocation, so that
 /// a kept message pins no read buffer and a fan-out copies nothing.
@@ -14,9 +17,14 @@ pub struct Message {
     properties_len: u32,
     qos: QoS,
     retain: bool,
-    raise: bool,
+    raised: Option<QoS>,
     publisher: SubscriberId,
     expires: Option<Instant>,
+    /// When whoever has not been sent it has no use for it any more; no client is told.
+    stale: Option<Instant>,
+    class: Option<ClassTag>,
+    /// Where in the topic the name of its room stands; an empty range if it is in none.
+    room: (u16, u16),
 }
 
 /// What a message is made of.
@@ -25,29 +33,56 @@ pub struct Parts<'a> {
     pub payload: &'a [u8],
     pub qos: QoS,
     pub retain: bool,
-    /// Deliver at the subscription's QoS even where it was published lower.
-    pub raise: bool,
+    /// Deliver at the subscription's QoS up to this, even where it was published lower.
+    pub raised: Option<QoS>,
     pub properties: &'a PublishProperties<'a>,
     pub publisher: SubscriberId,
+    /// Who said it, for receivers that know user properties.
+    pub sender: Option<&'a str>,
+    /// What it is to those who may see a part of what they subscribed to.
+    pub class: Option<ClassTag>,
+    /// A level of `topic`: the room that it belongs to.
+    pub room: Option<&'a str>,
+    /// How long it is of use to whoever has not got it.
+    pub life: Option<Duration>,
 }
 
 impl Message {
     pub fn new(parts: &Parts<'_>, now: Instant) -> Self {
-        let mut bytes = Vec::with_capacity(parts.topic.len() + parts.payload.len());
+        let properties_len = parts.properties.forwarded_len(parts.sender);
+        let mut bytes = Vec::with_capacity(parts.topic.len() + properties_len + parts.payload.len());
         bytes.extend_from_slice(parts.topic.as_bytes());
-        parts.properties.encode_forwarded(&mut bytes);
-        let properties_len = (bytes.len() - parts.topic.len()) as u32;
+        parts.properties.encode_forwarded(parts.sender, &mut bytes);
         bytes.extend_from_slice(parts.payload);
         Self {
             bytes: bytes.into_boxed_slice(),
             topic_len: parts.topic.len() as u16,
-            properties_len,
+            properties_len: properties_len as u32,
             qos: parts.qos,
             retain: parts.retain,
-            raise: parts.raise,
+            raised: parts.raised,
             publisher: parts.publisher,
             expires: parts.properties.message_expiry.map(|seconds| now + Duration::from_secs(seconds.into())),
+            stale: parts.life.map(|life| now + life),
+            class: parts.class,
+            room: parts.room.map_or((0, 0), |room| position(room, parts.topic)),
         }
+    }
+
+    /// Its class, for who sees only a part.
+    pub fn class(&self) -> Option<ClassTag> {
+        self.class
+    }
+
+    /// The room that it belongs to.
+    pub fn room(&self) -> Option<&str> {
+        let (start, end) = self.room;
+        (start < end).then(|| &self.topic()[start.into()..end.into()])
+    }
+
+    /// The QoS it was published at, or the cap of its class.
+    pub fn qos(&self) -> QoS {
+        self.qos
     }
 
     pub fn topic(&self) -> &str {
@@ -75,11 +110,7 @@ impl Message {
 
     /// The QoS of one delivery: the lower of the two [MQTT-3.8.4-8], except in classes that raise.
     pub fn qos_for(&self, granted: QoS) -> QoS {
-        if self.raise { granted } else { self.qos.min(granted) }
-    }
-
-    pub fn qos(&self) -> QoS {
-        self.qos
+        self.raised.unwrap_or(self.qos).min(granted)
     }
 
     pub fn retain(&self) -> bool {
@@ -100,12 +131,17 @@ impl Message {
         Self { expires: seconds.map(|seconds| now + Duration::from_secs(seconds.into())), ..self }
     }
 
+    /// The same message as a member of another class.
+    pub fn in_class(self, class: Option<ClassTag>) -> Self {
+        Self { class, ..self }
+    }
+
     pub fn expires(&self) -> Option<Instant> {
         self.expires
     }
 
     pub fn expired(&self, now: Instant) -> bool {
-        self.expires.is_some_and(|at| at <= now)
+        self.expires.is_some_and(|at| at <= now) || self.stale.is_some_and(|at| at <= now)
     }
 
     /// Seconds left of the message expiry interval [MQTT-3.3.2-6], to the nearest and at least one while there is any
@@ -116,4 +152,10 @@ impl Message {
         let seconds = (left.as_millis() + 500) / 1000;
         Some(u32::try_from(seconds).unwrap_or(u32::MAX).max(u32::from(!left.is_zero())))
     }
+}
+
+/// Where `part`, a slice of `whole`, begins and ends in it.
+pub(crate) fn position(part: &str, whole: &str) -> (u16, u16) {
+    let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+    (start as u16, (start + part.len()) as u16)
 }

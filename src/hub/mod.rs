@@ -2,20 +2,25 @@
 //!
 //! The hub takes permits only. It is divided into shards by the first two levels of a topic, so that a room lives in
 //! one of them and a publish locks that one alone; filters with a wildcard in those levels lie apart. A message is
-//! queued in each receiver's session while the shard is locked, which keeps the order of each publisher and topic and
-//! puts retained messages before live ones (not for the filters that lie apart: they collect from one shard after the
-//! other); sockets are written afterwards ([`Dirty`]).
+//! queued in each receiver's session while the shard is locked, which keeps the order of each publisher and topic;
+//! sockets are written afterwards ([`Dirty`]). Retained messages are collected by who reads for the session
+//! ([`Hub::collect`]).
 //!
 //! Nothing is kept for a topic, filter, session or client id that nobody uses any more.
 
 mod clock;
+mod collect;
 mod dirty;
+mod ice;
 pub mod index;
 mod joint;
+mod kept;
 mod message;
 mod registry;
+mod rejudge;
 pub mod retained;
 mod route;
+mod store;
 mod sys;
 #[cfg(test)]
 mod testing;
@@ -35,21 +40,29 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
-use clock::{Clock, Due};
+use clock::Clock;
+pub(crate) use clock::Due;
+pub use collect::Collected;
 pub use dirty::Dirty;
 use index::Index;
 pub use index::SubscriberId;
+pub use kept::{KeptLimits, Place};
+pub(crate) use message::position;
 pub use message::{Message, Parts};
 use registry::Registry;
 pub use registry::{Connect, Connected, End, Will};
-use retained::Retained;
+pub use rejudge::{DISCONNECTED, REVOKED, TOKEN_OVER};
+use store::Store;
 pub use timers::{TimerKey, Timers};
 
 use crate::{
     backplane::Backplane,
+    ice::Ice,
     metrics::Metrics,
-    policy::Policy,
+    policy::{Policy, Visible},
+    room::{Overview, Rooms},
     session::{QueueLimits, Session},
+    webhooks::Webhooks,
     wire::mqtt::SubscribeOptions,
 };
 
@@ -60,9 +73,9 @@ pub struct HubLimits {
     /// Subscriptions of one session.
     pub subscriptions: usize,
     /// Sessions kept without a connection.
-    pub sessions: usize,
+    pub sessions: KeptLimits,
     pub retained_messages: usize,
-    /// Bytes of topics, properties and payloads retained.
+    /// Bytes of topics, properties and payloads retained, and of the tree that deep topics need.
     pub retained_bytes: usize,
     /// How long a socket may refuse bytes.
     pub write_timeout: Duration,
@@ -73,6 +86,11 @@ pub struct Hub {
     pub(crate) limits: HubLimits,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) policy: Policy,
+    pub(crate) rooms: Rooms,
+    pub(crate) ice: Ice,
+    pub(crate) webhooks: Option<Webhooks>,
+    /// What this server is called in events.
+    pub(crate) node: Box<str>,
     shards: Box<[Mutex<Shard>]>,
     /// Filters whose first two levels hold a wildcard: they concern every shard.
     wide: RwLock<Index<Subscription>>,
@@ -90,18 +108,15 @@ pub struct Hub {
 #[derive(Default)]
 struct Shard {
     index: Index<Subscription>,
-    retained: Retained<RetainedMessage>,
-}
-
-struct RetainedMessage {
-    message: Arc<Message>,
-    expiry: Option<TimerKey>,
+    retained: Store,
 }
 
 #[derive(Default)]
 struct RetainedUse {
     messages: AtomicUsize,
     bytes: AtomicUsize,
+    /// Messages that were ever set.
+    serial: AtomicU64,
 }
 
 /// One session's interest in a filter.
@@ -110,6 +125,8 @@ struct Subscription {
     session: Arc<Session>,
     options: SubscribeOptions,
     id: Option<NonZeroU32>,
+    /// What it shows, if that is not everything that matches.
+    visible: Option<Arc<Visible>>,
 }
 
 /// What the hub holds at present, in objects: all of it is zero again when everybody has gone.
@@ -121,13 +138,22 @@ pub struct Held {
     pub retained: usize,
     pub retained_nodes: usize,
     pub timers: usize,
+    /// Rooms in memory, and places in them.
+    pub rooms: usize,
+    pub members: usize,
+    /// Users whose places are counted.
+    pub users: usize,
 }
 
 const SHARDS: usize = 64;
 
 impl Hub {
-    pub fn new(limits: HubLimits, policy: Policy, metrics: Arc<Metrics>) -> Self {
+    pub fn new(limits: HubLimits, policy: Policy, rooms: Rooms, node: &str, metrics: Arc<Metrics>) -> Self {
         Self {
+            rooms,
+            ice: Ice::default(),
+            webhooks: None,
+            node: node.into(),
             limits,
             metrics,
             policy,
@@ -144,9 +170,16 @@ impl Hub {
         }
     }
 
+    /// The same with servers for calls, and with somebody who is told of events over HTTP.
+    pub(crate) fn serving(self, ice: Ice, webhooks: Option<Webhooks>) -> Self {
+        Self { ice, webhooks, ..self }
+    }
+
     /// Counts what is held.
     pub fn held(&self) -> Held {
-        let mut held = Held { sessions: self.registry.len(), timers: self.clock.len(), ..Held::default() };
+        let Overview { kept: rooms, members, users, .. } = self.rooms.overview();
+        let (sessions, timers) = (self.registry.len(), self.clock.len());
+        let mut held = Held { sessions, timers, rooms, members, users, ..Held::default() };
         let wide = self.wide.read();
         held.subscriptions += wide.len();
         held.index_nodes += wide.node_count();
@@ -169,6 +202,11 @@ impl Hub {
     /// Milliseconds since the hub was made: a clock small enough to be kept for every connection.
     pub fn millis(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.started).as_millis() as u64
+    }
+
+    /// The same in nanoseconds.
+    pub fn nanos(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started).as_nanos() as u64
     }
 
     pub fn started(&self) -> Instant {
@@ -195,8 +233,36 @@ impl Hub {
         }
     }
 
+    /// Rooms and members there are.
+    pub fn overview(&self) -> Overview {
+        self.rooms.overview()
+    }
+
+    /// Every session there is at the moment.
+    pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
+        self.registry.all()
+    }
+
+    /// A number for a session that tells nothing of how many there are.
+    pub(crate) fn hash(&self, id: SubscriberId) -> u64 {
+        self.hasher.hash_one(id)
+    }
+
+    pub(crate) fn clock_at(&self, when: Instant, due: Due) -> TimerKey {
+        self.clock.at(when, due)
+    }
+
+    pub(crate) fn clock_cancel(&self, key: TimerKey) {
+        self.clock.cancel(key);
+    }
+
     fn shard(&self, first_two_levels: &str) -> &Mutex<Shard> {
-        &self.shards[self.hasher.hash_one(first_two_levels) as usize % SHARDS]
+        &self.shards[self.place(first_two_levels)]
+    }
+
+    /// Which shard it is.
+    fn place(&self, first_two_levels: &str) -> usize {
+        self.hasher.hash_one(first_two_levels) as usize % SHARDS
     }
 
     fn new_subscriber(&self) -> SubscriberId {

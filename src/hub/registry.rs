@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -12,10 +13,14 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Dirty, Due, Hub, Message};
+use super::{
+    Dirty, Due, Hub, Message,
+    kept::{Displaced, Kept},
+};
 use crate::{
     backplane::Source,
     policy::{Identity, Refusal},
+    room::{Gone, Parting, Reason},
     session::{Attachment, Close, Link, Session, State},
     wire::mqtt::ReasonCode,
 };
@@ -29,6 +34,7 @@ pub const TAKEN_OVER: Close =
 const QUEUE_FULL: Close =
     Close { reason: ReasonCode::QUOTA_EXCEEDED, what: "messages were not read as fast as they came" };
 pub const SILENT: Close = Close { reason: ReasonCode::KEEP_ALIVE_TIMEOUT, what: "nothing heard within keep alive" };
+pub const LOST: Close = Close { reason: ReasonCode::KEEP_ALIVE_TIMEOUT, what: "no answer to a ping" };
 pub const STUCK: Close =
     Close { reason: ReasonCode::UNSPECIFIED_ERROR, what: "the connection took no bytes for too long" };
 const CLOSING: Refusal = Refusal { reason: ReasonCode::SERVER_UNAVAILABLE, what: "the server is shutting down" };
@@ -42,6 +48,7 @@ const NOT_YOURS: Refusal = Refusal {
 pub struct Will {
     /// Who left it: it is judged again when it is sent.
     pub identity: Arc<Identity>,
+    pub client_id: Box<str>,
     pub message: Message,
     /// Will Delay Interval, seconds.
     pub delay: u32,
@@ -52,7 +59,7 @@ pub struct Will {
 /// A connection that wants its session.
 pub struct Connect<'a> {
     pub client_id: &'a str,
-    pub identity: &'a Identity,
+    pub identity: &'a Arc<Identity>,
     pub clean_start: bool,
     /// Seconds that the session shall outlive the connection.
     pub expiry: u32,
@@ -74,16 +81,34 @@ pub struct Connected {
 pub enum End {
     /// DISCONNECT 0x00: the will is discarded [MQTT-3.14.4-3].
     Normal,
-    /// Anything else: the will is due.
+    /// DISCONNECT 0x04: the client says goodbye and the will is due.
+    WithWill,
+    /// The will is due, and so for all that follows.
     Lost,
+    /// Its token ran out.
+    Expired,
+    /// The operator ended it, or too many refusals did.
+    Removed,
+}
+
+impl End {
+    fn parting(self) -> Parting {
+        match self {
+            Self::Normal | Self::WithWill => Parting::Now(Reason::Left),
+            Self::Removed => Parting::Now(Reason::Disconnected),
+            Self::Lost => Parting::Later(Reason::Lost),
+            Self::Expired => Parting::Later(Reason::Expired),
+        }
+    }
 }
 
 pub(super) struct Registry {
     shards: Box<[Mutex<Sessions>]>,
     hasher: RandomState,
-    /// Sessions in all, and those of them without a connection.
+    /// Sessions in all.
     sessions: AtomicUsize,
-    kept: AtomicUsize,
+    /// Those of them without a connection. Locked after a session, if together.
+    kept: Mutex<Kept>,
     /// No session begins any more. Looked at with the client id's shard locked, so that whoever sets it finds in the
     /// shards every session that began.
     closed: AtomicBool,
@@ -97,7 +122,7 @@ impl Default for Registry {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             sessions: AtomicUsize::new(0),
-            kept: AtomicUsize::new(0),
+            kept: Mutex::default(),
             closed: AtomicBool::new(false),
         }
     }
@@ -110,8 +135,8 @@ impl Registry {
 
     /// Those that wait without a connection.
     #[cfg(test)]
-    pub fn kept(&self) -> usize {
-        self.kept.load(Ordering::Relaxed)
+    pub fn kept(&self) -> &Mutex<Kept> {
+        &self.kept
     }
 
     fn shard(&self, client_id: &str) -> &Mutex<Sessions> {
@@ -119,7 +144,7 @@ impl Registry {
     }
 
     /// Every session there is at the moment.
-    pub(super) fn all(&self) -> Vec<Arc<Session>> {
+    pub fn all(&self) -> Vec<Arc<Session>> {
         self.shards.iter().flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>()).collect()
     }
 
@@ -159,7 +184,9 @@ impl Hub {
                 let epoch = self.attach(session, &mut state, connect, true, now);
                 drop(state);
                 drop(sessions);
-                self.send_will(will, now);
+                // The will of a room is for who does not come back, and its client is back.
+                self.send_will(will.filter(|will| will.message.room().is_none()), now);
+                self.wake_up(session, epoch, now);
                 return Ok(Connected { session: Arc::clone(session), epoch, present: true });
             }
             state.ended = true;
@@ -171,14 +198,14 @@ impl Hub {
         }
         drop(sessions);
         if let Some(old) = old {
-            self.send_will(will, now);
-            self.end_session(&old, now);
+            self.end_session_with(&old, will, now);
         }
         Ok(Connected { session, epoch, present: false })
     }
 
     fn attach(&self, session: &Session, state: &mut State, connect: Connect<'_>, present: bool, now: Instant) -> u32 {
         self.stop_waiting(state);
+        state.identity = Some(Arc::clone(connect.identity));
         state.attachment = connect.attachment;
         if let Some(link) = state.link() {
             link.control = (connect.greeting)(present);
@@ -212,37 +239,80 @@ impl Hub {
             return;
         }
         let closed_when_unlocked = std::mem::replace(&mut state.attachment, Attachment::None);
+        let mut address = None;
         if let Attachment::Link(link) = &closed_when_unlocked {
+            address = link.address;
             self.stop_watching(link);
         }
-        let mut will = state.will.take().filter(|_| end == End::Lost);
-        let kept = !state.ended && state.expiry > 0 && self.keep_another();
-        if kept {
-            state.waiting = true;
+        let mut will = state.will.take().filter(|_| end != End::Normal);
+        let of_room = will.take_if(|will| will.message.room().is_some());
+        let rooms = state.joined();
+        let lasts = !state.ended && state.expiry > 0;
+        let displaced = lasts.then(|| self.keep(session, &mut state, epoch, address)).flatten();
+        if displaced.is_some() {
             will = self.wait(session, &mut state, epoch, will, now);
         } else {
             state.ended = true;
         }
         drop(state);
-        self.send_will(will, now);
-        if !kept {
-            self.end_session(session, now);
+        let mut dirty = Dirty::default();
+        let gone = Gone { session, epoch, rooms: &rooms, parting: end.parting(), will: of_room };
+        self.part(gone, now, &mut dirty);
+        self.send_will_with(will, now, &mut dirty);
+        dirty.flush(self, now);
+        match displaced {
+            Some(displaced) => self.end_displaced(displaced, now),
+            None => self.end_session(session, now),
         }
+    }
+
+    /// The client says goodbye: it has left its rooms before it sees its connection closed.
+    pub fn leave_rooms(&self, session: &Arc<Session>, epoch: u32, now: Instant, dirty: &mut Dirty) {
+        let mut state = session.lock();
+        if session.epoch() != epoch {
+            return;
+        }
+        let rooms = state.joined();
+        let of_room = state.will.take_if(|will| will.message.room().is_some());
+        drop(state);
+        let gone = Gone { session, epoch, rooms: &rooms, parting: End::Normal.parting(), will: of_room };
+        self.part(gone, now, dirty);
     }
 
     fn stop_watching(&self, link: &Link) {
-        [link.silence_watch, link.stuck_watch].into_iter().flatten().for_each(|key| self.clock.cancel(key));
+        [link.silence_watch, link.stuck_watch, link.token_watch, link.ice_watch]
+            .into_iter()
+            .flatten()
+            .for_each(|key| self.clock.cancel(key));
     }
 
-    /// Takes a place among the sessions kept without a connection, if there is one.
-    fn keep_another(&self) -> bool {
-        let kept = &self.registry.kept;
-        let more = |kept| (kept < self.limits.sessions).then_some(kept + 1);
-        let may = kept.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
-        if !may {
-            self.metrics.sessions_refused.increment(1);
+    /// Takes a place among the sessions kept without a connection, if there is one; says who had to make room.
+    fn keep(
+        &self,
+        session: &Arc<Session>,
+        state: &mut State,
+        epoch: u32,
+        address: Option<IpAddr>,
+    ) -> Option<Displaced> {
+        let taken = self.registry.kept.lock().take(session, epoch, address, &self.limits.sessions);
+        let Some((place, displaced)) = taken else {
+            self.metrics.refused("session", ReasonCode::QUOTA_EXCEEDED);
+            return None;
+        };
+        state.place = Some(place);
+        Some(displaced)
+    }
+
+    /// Ends sessions that had to make room, unless their clients have just come back.
+    fn end_displaced(&self, Displaced { by_user, by_address }: Displaced, now: Instant) {
+        for (displaced, count) in
+            [(by_user, &self.metrics.sessions_displaced_user), (by_address, &self.metrics.sessions_displaced_address)]
+        {
+            if let Some((session, epoch)) = displaced {
+                count.increment(1);
+                self.expire(&session, epoch, now);
+            }
         }
-        may
     }
 
     /// Sets the deadlines of a session without a connection; gives back the will if it is due at once.
@@ -269,8 +339,8 @@ impl Hub {
 
     /// Takes back what `wait` arranged.
     fn stop_waiting(&self, state: &mut State) {
-        if std::mem::take(&mut state.waiting) {
-            self.registry.kept.fetch_sub(1, Ordering::Relaxed);
+        if let Some(place) = state.place.take() {
+            self.registry.kept.lock().give_back(place);
         }
         for key in state.timers.iter_mut().filter_map(Option::take) {
             self.clock.cancel(key);
@@ -280,6 +350,11 @@ impl Hub {
     /// Forgets a session that nobody is connected to: its subscriptions, its queue, its client id. A will that was
     /// waiting is sent now, since the session ends before its delay does (3.1.3.2.2).
     pub(super) fn end_session(&self, session: &Arc<Session>, now: Instant) {
+        self.end_session_with(session, None, now);
+    }
+
+    /// The same, with the will of a connection that has just been taken over. Places in rooms are held.
+    fn end_session_with(&self, session: &Arc<Session>, will: Option<Box<Will>>, now: Instant) {
         let mut state = session.lock();
         state.ended = true;
         self.stop_waiting(&mut state);
@@ -287,10 +362,17 @@ impl Hub {
         state.ended = true;
         drop(state);
         self.registry.remove(session);
+        let mut will = will.or(gone.will);
+        let of_room = will.take_if(|will| will.message.room().is_some());
+        let mut dirty = Dirty::default();
+        let rooms: Vec<Box<str>> = gone.subscriptions.iter().filter_map(|kept| kept.joins().map(Into::into)).collect();
+        let (epoch, parting) = (session.epoch(), Parting::Later(Reason::Lost));
+        self.part(Gone { session, epoch, rooms: &rooms, parting, will: of_room }, now, &mut dirty);
         for kept in &gone.subscriptions {
             self.forget(session.id, &kept.filter);
         }
-        self.send_will(gone.will, now);
+        self.send_will_with(will, now, &mut dirty);
+        dirty.flush(self, now);
     }
 
     /// The session could not keep a message that it had to: its client learns it from the reason, or from finding no
@@ -325,16 +407,20 @@ impl Hub {
     }
 
     fn send_will(&self, will: Option<Box<Will>>, now: Instant) {
-        let Some(will) = will else { return };
         let mut dirty = Dirty::default();
-        let identity = Arc::clone(&will.identity);
-        let source = Source::Client(&identity);
-        let permit = self.policy.will_fires(*will, now);
-        let sent = permit.and_then(|permit| self.publish_from(source, permit, now, &mut dirty));
-        if sent.is_err() {
-            self.metrics.wills_refused.increment(1);
-        }
+        self.send_will_with(will, now, &mut dirty);
         dirty.flush(self, now);
+    }
+
+    pub(crate) fn send_will_with(&self, will: Option<Box<Will>>, now: Instant, dirty: &mut Dirty) {
+        let Some(will) = will else { return };
+        let identity = Arc::clone(&will.identity);
+        let source = Source::Client(&identity.user);
+        let permit = self.policy.will_fires(*will, now);
+        let sent = permit.and_then(|permit| self.publish(source, permit, now, dirty));
+        if let Err(refusal) = sent {
+            self.metrics.refused("will", refusal.reason);
+        }
     }
 
     /// Takes no more connections, and asks each that is there to end when it has sent what waits.

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::ops::ControlFlow;
+
 use super::index::trie::Trie;
 
 /// Messages of type `M` by topic name. A search hands out the message alone, so `M` should know its topic.
@@ -60,7 +62,19 @@ impl<M> Retained<M> {
 
     /// Visits the message of every topic that `filter` matches, in no particular order.
     pub fn matching<'a>(&'a self, filter: &str, visit: &mut impl FnMut(&'a M)) {
-        self.topics.topics_matching(filter, &mut |message: &'a Option<M>| message.iter().for_each(&mut *visit));
+        let _never_breaks = self.try_matching(filter, &mut |message| {
+            visit(message);
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// The same, until `visit` breaks off.
+    pub fn try_matching<'a>(
+        &'a self,
+        filter: &str,
+        visit: &mut impl FnMut(&'a M) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        self.topics.topics_matching(filter, &mut |message: &'a Option<M>| message.iter().try_for_each(&mut *visit))
     }
 
     /// Walks all messages, forgets those that `expired` says are, and says how many that were.

@@ -5,11 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Dirty, Hub, Message, Parts, SubscriberId};
-use crate::{
-    policy::PublishPermit,
-    wire::mqtt::{PublishProperties, QoS},
-};
+use super::{Dirty, Hub};
+use crate::wire::mqtt::QoS;
 
 impl Hub {
     /// Publishes the `$SYS` topics every `interval`; runs until it is dropped.
@@ -33,22 +30,8 @@ impl Hub {
     }
 
     fn publish_value(&self, topic: &str, value: &str) {
-        let now = Instant::now();
-        let message = Message::new(
-            &Parts {
-                topic,
-                payload: value.as_bytes(),
-                qos: QoS::AtMostOnce,
-                retain: true,
-                raise: false,
-                properties: &PublishProperties::default(),
-                publisher: SubscriberId::SERVER,
-            },
-            now,
-        );
         let mut dirty = Dirty::default();
-        // With the retained store full these values are not kept; the next round tries again.
-        let _ = self.publish(PublishPermit::server(message), now, &mut dirty);
-        dirty.flush(self, now);
+        self.publish_own(topic, value.as_bytes(), QoS::AtMostOnce, true, &mut dirty);
+        dirty.flush(self, Instant::now());
     }
 }

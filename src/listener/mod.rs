@@ -35,8 +35,6 @@ pub enum Protocol {
 
 /// How long to wait after the system could not accept (no file descriptors left, usually): others must end first.
 const PAUSE: Duration = Duration::from_millis(50);
-/// A peer whose machine has gone is noticed by the system after at most this.
-const TCP_SILENCE: Duration = Duration::from_secs(20);
 
 /// Accepts until a shutdown begins.
 pub async fn serve(shared: Arc<Shared>, socket: StdListener, protocol: Protocol, tls: Option<tls::Acceptor>) {
@@ -77,7 +75,7 @@ fn hand_over(
 ) {
     let Some(slot) = shared.edge.slot(remote) else { return };
     // The socket is registered with the worker that will poll it.
-    let Ok(stream) = prepared(&stream).and_then(|()| stream.into_std()) else { return };
+    let Ok(stream) = prepared(&stream, shared.edge.limits.lost).and_then(|()| stream.into_std()) else { return };
     let tls = tls.map(tls::Acceptor::current);
     let (shared_there, protocol) = (Arc::clone(shared), protocol.clone());
     shared.workers.spawn(async move {
@@ -89,14 +87,18 @@ fn hand_over(
     });
 }
 
-/// Small packets go out at once, and a dead peer is noticed.
-pub fn prepared(stream: &TcpStream) -> io::Result<()> {
+/// Small packets go out at once, and the system notices within `lost` that the peer's machine has gone, or the way to
+/// it: an idle peer is asked whether it is there, and what is sent has to be acknowledged.
+pub fn prepared(stream: &TcpStream, lost: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(stream);
-    let probes = socket2::TcpKeepalive::new().with_time(TCP_SILENCE / 2).with_interval(TCP_SILENCE / 4).with_retries(2);
+    // Whole seconds, at least one, are what the system takes.
+    let interval = (lost / 4).max(Duration::from_secs(1));
+    let probes = socket2::TcpKeepalive::new().with_time(lost / 2).with_interval(interval).with_retries(2);
     socket.set_tcp_keepalive(&probes)?;
+    // It is looked at when a probe is due, the last time just before `lost`.
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(TCP_SILENCE))?;
+    socket.set_tcp_user_timeout(Some(lost - lost / 8))?;
     Ok(())
 }
 
@@ -109,6 +111,7 @@ async fn begin(
     deadline: Instant,
 ) {
     if proxy::is_trusted(&shared.config.server.trusted_proxies, slot.remote().ip()) {
+        slot.set_distant();
         match tokio::time::timeout_at(deadline.into(), proxy::read_header(&mut stream)).await {
             Ok(Ok(None)) => {}
             Ok(Ok(Some(client))) => match slot.on_behalf_of(client) {

@@ -32,6 +32,7 @@ pub use super::{
     identity::{Credentials, Expiry, Identity, valid_name},
 };
 
+pub(crate) use self::http::tls as client_tls;
 use self::{http::Service, keys::KeyError, penalty::Penalties, token::Tokens, users::Users};
 use super::identity;
 use crate::{
@@ -112,6 +113,11 @@ impl Authenticator {
         })
     }
 
+    /// Whether some method believes every name.
+    pub fn is_open(&self) -> bool {
+        self.methods.iter().any(|method| matches!(method, Method::Open))
+    }
+
     /// Who shows these credentials from that address.
     ///
     /// # Errors
@@ -132,6 +138,20 @@ impl Authenticator {
         let identify = |tokens: &Tokens| tokens.identify(token.as_bytes(), None, SystemTime::now());
         let shown = self.tokens().map(identify).map_or(Err(REFUSED), |shown| shown.map_err(|error| error.refusal()));
         self.conclude(shown, remote)
+    }
+
+    /// Who shows a new token for the user that the connection is.
+    ///
+    /// # Errors
+    /// As [`Authenticator::authenticate`].
+    pub fn refresh(&self, token: &[u8], user: &str, remote: Option<IpAddr>) -> Result<Identity, Refusal> {
+        remote.map_or(Ok(()), |remote| self.admit(remote))?;
+        let identify = |tokens: &Tokens| tokens.identify(token, Some(user), SystemTime::now());
+        let shown = self.tokens().map(identify).map_or(Err(REFUSED), |shown| shown.map_err(|error| error.refusal()));
+        match remote {
+            Some(remote) => self.conclude(shown, remote),
+            None => shown,
+        }
     }
 
     fn admit(&self, remote: IpAddr) -> Result<(), Refusal> {

@@ -43,7 +43,9 @@ impl GrantClaims {
                     .push(format!("rooms: {pattern:?} can be no room: 1 to 64 bytes, no / + # or control character"));
             }
             let unknown = rights.iter().filter(|right| right_named(right).is_none());
-            problems.extend(unknown.map(|right| format!("rooms: {pattern:?}: {right:?} is not join, listen or admin")));
+            problems.extend(
+                unknown.map(|right| format!("rooms: {pattern:?}: {right:?} is not join, listen, admin or members=N")),
+            );
             if rights.is_empty() {
                 problems.push(format!("rooms: {pattern:?} has no right: join, listen or admin"));
             }
@@ -70,6 +72,8 @@ pub struct RoomRights {
     pub listen: bool,
     /// Moderate; comes with `join`.
     pub admin: bool,
+    /// How many members a room may have that it opens: `members=N`, which is no right to anything by itself.
+    pub members: Option<usize>,
 }
 
 impl RoomRights {
@@ -79,9 +83,16 @@ impl RoomRights {
     }
 
     fn and(self, other: Self) -> Self {
-        Self { join: self.join || other.join, listen: self.listen || other.listen, admin: self.admin || other.admin }
+        Self {
+            join: self.join || other.join,
+            listen: self.listen || other.listen,
+            admin: self.admin || other.admin,
+            members: self.members.max(other.members),
+        }
     }
 }
+
+const ALL_RIGHTS: RoomRights = RoomRights { join: true, listen: true, admin: true, members: None };
 
 fn right_named(name: &str) -> Option<RoomRights> {
     let none = RoomRights::default();
@@ -89,7 +100,10 @@ fn right_named(name: &str) -> Option<RoomRights> {
         "join" => Some(RoomRights { join: true, ..none }),
         "listen" => Some(RoomRights { listen: true, ..none }),
         "admin" => Some(RoomRights { join: true, admin: true, ..none }),
-        _ => None,
+        other => {
+            let members = other.strip_prefix("members=")?.parse().ok().filter(|members| *members > 0)?;
+            Some(RoomRights { members: Some(members), ..none })
+        }
     }
 }
 
@@ -144,11 +158,25 @@ impl Grants {
     pub fn open() -> Self {
         let application = || Box::<str>::from("app/#");
         Self {
-            every_room: RoomRights { join: true, listen: true, admin: true },
+            every_room: ALL_RIGHTS,
             publish: Box::new([application(), "users/+/inbox".into()]),
             subscribe: Box::new([application()]),
             retain: Box::new([application()]),
             observe: true,
+            ..Self::default()
+        }
+    }
+
+    /// Everything that can be granted: the application that the server is part of.
+    pub fn all() -> Self {
+        let everything = || Box::<[Box<str>]>::from([Box::from("#")]);
+        Self {
+            every_room: ALL_RIGHTS,
+            publish: everything(),
+            subscribe: everything(),
+            retain: everything(),
+            observe: true,
+            service: true,
             ..Self::default()
         }
     }

@@ -34,6 +34,8 @@ pub struct Identity {
     pub claims: Box<[(Box<str>, Box<str>)]>,
     /// Whether the name tags in its payloads are checked: always, but for who gave no name in open mode.
     pub tagged: bool,
+    /// Whether the name was believed: in open mode.
+    pub believed: bool,
 }
 
 /// The end of an identity.
@@ -46,9 +48,9 @@ pub struct Expiry {
 }
 
 impl Identity {
-    /// The server itself, or the application that it is part of.
-    pub(crate) fn local(name: &str) -> Self {
-        Self::new(name, Arc::new(Grants::service()), SystemTime::now())
+    /// The application that the server is part of.
+    pub(crate) fn local(name: &str, grants: Grants) -> Self {
+        Self::new(name, Arc::new(grants), SystemTime::now())
     }
 
     /// Somebody whose name and grants are known and who has no token.
@@ -61,6 +63,7 @@ impl Identity {
             token_id: None,
             claims: Box::default(),
             tagged: true,
+            believed: false,
         }
     }
 
@@ -102,7 +105,7 @@ pub fn valid_name(name: &str) -> bool {
 /// made from it.
 pub(super) fn open(credentials: &Credentials<'_>, now: SystemTime) -> Result<Identity, Refusal> {
     static GRANTS: LazyLock<Arc<Grants>> = LazyLock::new(|| Arc::new(Grants::open()));
-    let identity = |name: &str| Identity::new(name, Arc::clone(&GRANTS), now);
+    let identity = |name: &str| Identity { believed: true, ..Identity::new(name, Arc::clone(&GRANTS), now) };
     let untagged = |name: &str| Identity { tagged: false, ..identity(name) };
     match credentials.user_name {
         Some(name) if valid_name(name) => Ok(identity(name)),

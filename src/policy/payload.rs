@@ -27,21 +27,12 @@ mod walk;
 mod tests;
 
 use crate::{policy::Refusal, wire::mqtt::ReasonCode};
+
+pub use crate::config::PayloadKind as Kind;
 use text::Text;
 
 /// How many brackets may be open at once.
 pub const DEPTH_MAX: u32 = 64;
-
-/// What a topic asks of its payloads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Nothing.
-    Any,
-    /// An object; a tag may be absent, but one that is there is the sender's.
-    Json,
-    /// An object with the sender's tag.
-    Signal,
-}
 
 /// Why a payload was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

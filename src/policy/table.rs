@@ -27,7 +27,7 @@ pub use subscribe::SubscribeDecision;
 
 use super::Refusal;
 use crate::{
-    config::{Audience, PayloadKind, RetainRule, TopicRow, TopicRows, Word},
+    config::{Audience, Level, PayloadKind, RetainRule, TopicRow, TopicRows, Word},
     wire::mqtt::{QoS, ReasonCode},
 };
 
@@ -122,6 +122,41 @@ impl TopicTable {
     /// The row of a class, which is one of this table.
     pub fn row(&self, class: ClassId) -> &TopicRow {
         &self.rows[usize::from(class.0)]
+    }
+
+    /// The class of that name: the server itself writes and reads some topics, and knows them by the names that their
+    /// rows have in the shipped table.
+    pub fn named(&self, name: &str) -> Option<ClassId> {
+        self.rows().find(|(_, row)| row.name == name).map(|(class, _)| class)
+    }
+
+    /// The topic of a class in that room, of that user; `None` if the row leaves more open than these two.
+    pub fn topic(&self, class: ClassId, room: &str, user: &str) -> Option<String> {
+        let level = |level: &'_ Level| match level {
+            Level::Literal(text) => Some(text.to_string()),
+            Level::Room => Some(room.into()),
+            Level::User => Some(user.into()),
+            Level::One | Level::Rest | Level::Client | Level::Claim(_) => None,
+        };
+        let levels: Option<Vec<_>> = self.row(class).filter.levels().iter().map(level).collect();
+        levels.map(|levels| levels.join("/"))
+    }
+
+    /// Filters that match whatever the classes with a `{room}` have in that room.
+    pub fn filters_of_room(&self, room: &str) -> Vec<String> {
+        let of_rooms = self.rows().filter(|(_, row)| row.filter.has_room());
+        of_rooms.map(|(class, _)| self.filter_of_room(class, room)).collect()
+    }
+
+    /// The filter that matches whatever a class has in that room.
+    pub fn filter_of_room(&self, class: ClassId, room: &str) -> String {
+        let level = |level: &Level| match level {
+            Level::Literal(text) => text.to_string(),
+            Level::Room => room.into(),
+            Level::Rest => "#".into(),
+            Level::User | Level::One | Level::Client | Level::Claim(_) => "+".into(),
+        };
+        self.row(class).filter.levels().iter().map(level).collect::<Vec<_>>().join("/")
     }
 
     /// All classes, in order.

@@ -11,15 +11,15 @@ use super::{
     Attachment, Link, Stream, Terms, WriteHalf,
     connection::Connection,
     edge::{Edge, Slot},
-    inbound::Inbound,
+    inbound::{Inbound, TOKEN_METHOD},
     inlet::{FrameEnd, Handler, Inlet, InletLimits, NORMAL_CLOSE, Read, ReadError, Stop},
-    link::fits,
+    link::{Probe, fits},
 };
 use crate::{
     hub::{self, Connected},
-    policy::{Credentials, Identity, Refusal},
+    policy::{Credentials, Identity, Refusal, valid_name},
     wire::{
-        mqtt::{self, ConnAck, ConnAckProperties, Packet, ReasonCode, Version, connect_level, decode, encode},
+        mqtt::{self, ConnAck, ConnAckProperties, Packet, QoS, ReasonCode, Version, connect_level, decode, encode},
         ws::{self, Opcode},
     },
 };
@@ -85,10 +85,14 @@ pub async fn accept(edge: Arc<Edge>, incoming: Incoming) {
             tokio::spawn(connection.run());
         }
         Ok(Err((refusal, write))) => {
-            edge.hub.metrics.connects_refused.increment(1);
+            edge.hub.metrics.refused("connect", refusal.reason);
+            let user = connect.user_name.unwrap_or_default();
+            // What is no name may be a token in the wrong place, and is nobody's business.
+            let user = if user.is_empty() || valid_name(user) { user } else { "(no name)" };
+            edge.hub.tell_refused(if user.is_empty() { connect.client_id } else { user }, refusal.what);
             tracing::info!(
                 client = ?connect.client_id,
-                user = ?connect.user_name.unwrap_or_default(),
+                user = ?user,
                 remote = %slot.remote(),
                 what = refusal.what,
                 "connection refused"
@@ -276,18 +280,22 @@ impl Opening<'_> {
         connect: &mqtt::Connect<'_>,
         client_id: &str,
     ) -> Result<(Arc<Identity>, Option<hub::Will>), Refusal> {
-        if connect.properties.authentication_method.is_some() {
+        let (method, data) = (connect.properties.authentication_method, connect.properties.authentication_data);
+        let policy = &self.edge.hub.policy;
+        if method.is_some_and(|method| method != TOKEN_METHOD || policy.auth.tokens().is_none()) {
             return Err(NO_SUCH_METHOD); // 4.12
         }
         let will_properties = connect.will.as_ref().map_or(0, |will| will.properties.user.len());
         if connect.properties.user.len().max(will_properties) > self.edge.limits.user_properties {
             return Err(TOO_MANY_PROPERTIES);
         }
-        let policy = &self.edge.hub.policy;
-        let credentials = Credentials { client_id, user_name: connect.user_name, password: connect.password };
-        let identity = Arc::new(policy.authenticate(&credentials)?);
+        let password = if method.is_some() { data } else { connect.password };
+        let credentials = Credentials { client_id, user_name: connect.user_name, password };
+        let identity = Arc::new(policy.authenticate(credentials, self.slot.remote().ip()).await?);
+        let now = Instant::now();
+        self.edge.strikes.check(identity.base(), self.slot.address(), now)?;
         self.slot.promote()?;
-        let will = connect.will.as_ref().map(|will| policy.will(&identity, will, Instant::now())).transpose()?;
+        let will = connect.will.as_ref().map(|will| policy.will(&identity, client_id, will, now)).transpose()?;
         Ok((identity, will))
     }
 
@@ -316,6 +324,8 @@ impl Opening<'_> {
         };
         let keep_alive = self.keep_alive(connect);
         let mut link = Link::new(terms, self.websocket, write, Waker::noop().clone());
+        link.address = self.slot.address();
+        link.probe = (self.slot.is_distant() && self.websocket).then(|| Box::new(Probe::new(limits.lost)));
         link.silence = (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500));
         let greeting = |present| {
             let mut connack = Vec::new();
@@ -337,6 +347,7 @@ impl Opening<'_> {
             Attachment::None | Attachment::Local(_) => unreachable!("a link was handed in"),
         })?;
         edge.hub.flush(&connected.session, None, now);
+        edge.hub.identify(&connected.session, connected.epoch, &identity, now);
         edge.hub.watch_silence(&connected.session, connected.epoch, now);
         edge.hub.metrics.connects.increment(1);
         let asked = properties.session_expiry;
@@ -346,13 +357,18 @@ impl Opening<'_> {
             edge.hub.policy.topic_length(),
             limits.user_properties,
             asked,
-        );
+        )
+        .authenticating(properties.authentication_method.is_some());
         Ok(Opened { connected, identity, inbound })
     }
 
     /// Seconds; 0 = none. A 5.0 client is told if it is not what it asked for [MQTT-3.1.2-21], a 3.1.1 client cannot be.
+    /// Where neither the system nor a WebSocket ping can tell whether it is there, its own pings have to.
     fn keep_alive(&self, connect: &mqtt::Connect<'_>) -> u16 {
-        match self.edge.limits.keep_alive_max {
+        let limits = &self.edge.limits;
+        let by_pings = (self.slot.is_distant() && !self.websocket)
+            .then(|| u16::try_from(limits.lost.as_secs() * 2 / 3).unwrap_or(u16::MAX)); // one and a half times that
+        match limits.keep_alive_max.into_iter().chain(by_pings).min() {
             Some(max) if connect.version == Version::V5 && (connect.keep_alive == 0 || connect.keep_alive > max) => max,
             _ => connect.keep_alive,
         }
@@ -360,13 +376,14 @@ impl Opening<'_> {
 
     fn connack<'c>(
         &self,
-        connect: &mqtt::Connect<'_>,
+        connect: &mqtt::Connect<'c>,
         present: bool,
         client_id: &'c str,
         expiry: u32,
         keep_alive: u16,
     ) -> ConnAck<'c> {
         let limits = &self.edge.limits;
+        let max_qos = self.edge.hub.policy.rules().table.max_qos();
         let differs = |given, asked| (given != asked).then_some(given);
         ConnAck {
             session_present: present,
@@ -374,9 +391,11 @@ impl Opening<'_> {
             properties: ConnAckProperties {
                 session_expiry: differs(expiry, connect.properties.session_expiry),
                 receive_maximum: NonZeroU16::new(limits.inflight),
+                maximum_qos: (max_qos < QoS::ExactlyOnce).then_some(max_qos), // [MQTT-3.2.2-9]
                 maximum_packet_size: u32::try_from(limits.inlet.packet).ok().and_then(NonZeroU32::new),
                 assigned_client_id: connect.client_id.is_empty().then_some(client_id),
                 topic_alias_maximum: (limits.topic_aliases > 0).then_some(limits.topic_aliases),
+                authentication_method: connect.properties.authentication_method,
                 server_keep_alive: differs(u32::from(keep_alive), u32::from(connect.keep_alive)).map(|_| keep_alive),
                 ..ConnAckProperties::default()
             },

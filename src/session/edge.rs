@@ -13,12 +13,18 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{Session, connection::Outcome, inlet::InletLimits};
-use crate::{hub::Hub, policy::Refusal, wire::mqtt::ReasonCode};
+use crate::{
+    hub::Hub,
+    policy::{Refusal, rate::Throttles, strikes::Strikes},
+    wire::mqtt::ReasonCode,
+};
 
 /// What all connections share.
 pub struct Edge {
     pub hub: Arc<Hub>,
     pub limits: EdgeLimits,
+    pub throttles: Throttles,
+    pub strikes: Strikes,
     connected: AtomicUsize,
     sockets: AtomicUsize,
     addresses: Mutex<HashMap<IpAddr, usize>>,
@@ -47,6 +53,8 @@ pub struct EdgeLimits {
     pub expiry_v311: u32,
     /// The most seconds that a 5.0 client may ask for.
     pub expiry_max: u32,
+    /// After how long a link that has died is noticed.
+    pub lost: Duration,
 }
 
 impl EdgeLimits {
@@ -64,8 +72,16 @@ const SERVER_FULL: Refusal =
 const ADDRESS_FULL: Refusal =
     Refusal { reason: ReasonCode::QUOTA_EXCEEDED, what: "as many connections as this server takes from one address" };
 impl Edge {
-    pub fn new(hub: Arc<Hub>, limits: EdgeLimits) -> Self {
-        Self { hub, limits, connected: AtomicUsize::new(0), sockets: AtomicUsize::new(0), addresses: Mutex::default() }
+    pub fn new(hub: Arc<Hub>, limits: EdgeLimits, throttles: Throttles, strikes: Strikes) -> Self {
+        Self {
+            hub,
+            limits,
+            throttles,
+            strikes,
+            connected: AtomicUsize::new(0),
+            sockets: AtomicUsize::new(0),
+            addresses: Mutex::default(),
+        }
     }
 
     /// A place for a socket; `None` if there are so many that it cannot even be told why.
@@ -73,11 +89,11 @@ impl Edge {
         let room = |limit: usize, spare: usize| move |n: usize| (n < limit.saturating_add(spare)).then_some(n + 1);
         let taken = self.sockets.try_update(Ordering::Relaxed, Ordering::Relaxed, room(self.limits.connections, SPARE));
         if taken.is_err() {
-            self.hub.metrics.sockets_refused.increment(1);
+            self.hub.metrics.refused("socket", ReasonCode::QUOTA_EXCEEDED);
             return None;
         }
         // The slot gives back what was counted, whatever comes of it.
-        let slot = Slot { edge: Arc::clone(self), remote, connected: false };
+        let slot = Slot { edge: Arc::clone(self), remote, connected: false, distant: false };
         let sockets = slot.address().map_or(0, |address| {
             let mut addresses = self.addresses.lock();
             let count = addresses.entry(address).or_default();
@@ -86,9 +102,24 @@ impl Edge {
         });
         let fits = sockets <= self.limits.connections_per_address.saturating_add(SPARE_PER_ADDRESS);
         if !fits {
-            self.hub.metrics.sockets_refused.increment(1);
+            self.hub.metrics.refused("socket", ReasonCode::QUOTA_EXCEEDED);
         }
         fits.then_some(slot)
+    }
+
+    /// Ends who was revoked within a second, and forgets who has been forgiven; runs until it is dropped.
+    pub async fn keep_house(self: Arc<Self>) {
+        let mut revoked = self.hub.policy.auth.revocations().changes();
+        let mut ticks = tokio::time::interval(Duration::from_secs(60));
+        loop {
+            tokio::select! {
+                changed = revoked.changed() => match changed {
+                    Ok(()) => self.hub.end_revoked(Instant::now()),
+                    Err(_) => return, // nobody can be revoked any more
+                },
+                _ = ticks.tick() => self.strikes.sweep(Instant::now()),
+            }
+        }
     }
 
     /// Connections whose CONNECT was accepted and that are not over.
@@ -132,6 +163,7 @@ pub struct Slot {
     edge: Arc<Edge>,
     remote: SocketAddr,
     connected: bool,
+    distant: bool,
 }
 
 impl Slot {
@@ -144,7 +176,7 @@ impl Slot {
     }
 
     /// The address by which the socket is counted: an IPv6 network of /64, which is what one customer has.
-    fn address(&self) -> Option<IpAddr> {
+    pub(super) fn address(&self) -> Option<IpAddr> {
         (self.remote != Self::UNKNOWN).then(|| match self.remote.ip().to_canonical() {
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
             address => address,
@@ -156,7 +188,19 @@ impl Slot {
     pub fn on_behalf_of(self, remote: SocketAddr) -> Option<Slot> {
         let edge = Arc::clone(&self.edge);
         drop(self);
-        edge.slot(remote)
+        let mut slot = edge.slot(remote)?;
+        slot.set_distant();
+        Some(slot)
+    }
+
+    /// Says that somebody stands between who answers for the peer: the system cannot tell whether that is there.
+    pub fn set_distant(&mut self) {
+        self.distant = true;
+    }
+
+    /// Whether the peer itself has to be heard for its link to count as alive.
+    pub(super) fn is_distant(&self) -> bool {
+        self.distant
     }
 
     /// From a socket to a connection, if there is room.

@@ -9,8 +9,11 @@ use std::{collections::HashMap, num::NonZeroU16};
 
 use super::Close;
 use crate::wire::mqtt::{
-    Ack, Disconnect, Packet, Publish, ReasonCode, Subscribe, Unsubscribe, Version, check_from_client,
+    Ack, Auth, Disconnect, Packet, Publish, ReasonCode, Subscribe, Unsubscribe, Version, check_from_client,
 };
+
+/// The authentication method whose data is a token.
+pub const TOKEN_METHOD: &str = "jwt";
 
 /// What a client's packet asks for.
 #[derive(Debug)]
@@ -24,6 +27,11 @@ pub enum Step<'a> {
     Subscribe(Subscribe<'a>),
     Unsubscribe(Unsubscribe<'a>),
     Ping,
+    /// A new token, by the method that CONNECT named.
+    Reauthenticate {
+        method: &'a str,
+        token: &'a [u8],
+    },
     Disconnect(Disconnect<'a>),
 }
 
@@ -38,6 +46,8 @@ pub struct Inbound {
     user_properties: usize,
     /// Session expiry that CONNECT asked for.
     expiry: u32,
+    /// CONNECT named an authentication method: [`TOKEN_METHOD`].
+    authenticates: bool,
     #[expect(clippy::box_collection, reason = "one word for the many connections without aliases")]
     aliases: Option<Box<HashMap<NonZeroU16, Box<str>>>>,
 }
@@ -52,7 +62,12 @@ const TOO_MANY_PROPERTIES: Close =
 
 impl Inbound {
     pub fn new(version: Version, topic_aliases: u16, topic_length: usize, user_properties: usize, expiry: u32) -> Self {
-        Self { version, topic_aliases, topic_length, user_properties, expiry, aliases: None }
+        Self { version, topic_aliases, topic_length, user_properties, expiry, authenticates: false, aliases: None }
+    }
+
+    /// The same for a connection whose CONNECT named an authentication method.
+    pub fn authenticating(self, authenticates: bool) -> Self {
+        Self { authenticates, ..self }
     }
 
     /// Judges the next packet.
@@ -70,7 +85,7 @@ impl Inbound {
             Packet::PingReq => Ok(Step::Ping),
             Packet::Disconnect(disconnect) => self.disconnect(disconnect).map(Step::Disconnect),
             Packet::Connect(_) => Err(protocol_error("a second CONNECT")), // [MQTT-3.1.0-2]
-            Packet::Auth(_) => Err(protocol_error("AUTH without an authentication method")), // [MQTT-4.12.0-6]
+            Packet::Auth(auth) => self.reauthenticate(&auth),
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 Err(protocol_error("a packet that only a server sends"))
             }
@@ -84,6 +99,7 @@ impl Inbound {
             Packet::Subscribe(subscribe) => subscribe.user,
             Packet::Unsubscribe(unsubscribe) => unsubscribe.user,
             Packet::Disconnect(disconnect) => disconnect.user,
+            Packet::Auth(auth) => auth.user,
             _ => return Ok(()),
         };
         if user.len() > self.user_properties { Err(TOO_MANY_PROPERTIES) } else { Ok(()) }
@@ -107,6 +123,19 @@ impl Inbound {
             return Err(protocol_error("a topic alias that stands for nothing")); // 3.3.4
         }
         Ok(publish)
+    }
+
+    fn reauthenticate<'a>(&self, auth: &Auth<'a>) -> Result<Step<'a>, Close> {
+        if !self.authenticates {
+            return Err(protocol_error("AUTH without an authentication method")); // [MQTT-4.12.0-6]
+        }
+        match auth.authentication_method {
+            Some(method) if method == TOKEN_METHOD && auth.reason == ReasonCode::REAUTHENTICATE => {
+                Ok(Step::Reauthenticate { method, token: auth.authentication_data.unwrap_or_default() })
+            }
+            Some(TOKEN_METHOD) => Err(protocol_error("AUTH for anything but to re-authenticate")),
+            _ => Err(protocol_error("another authentication method than in CONNECT")), // [MQTT-4.12.1-1]
+        }
     }
 
     fn disconnect<'a>(&self, disconnect: Disconnect<'a>) -> Result<Disconnect<'a>, Close> {

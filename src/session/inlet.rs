@@ -1,7 +1,8 @@
 //! The receiving side of one connection: bytes from the stream, WebSocket frames taken off, packet after packet out.
 //!
 //! A connection owns no read buffer. Bytes are read into a buffer of the thread and handled there; only an incomplete
-//! packet is kept, in memory that grows by the bytes that came and never by a length that was announced.
+//! packet is kept, in memory that grows by the bytes that came and never by a length that was announced; and, where
+//! the handler stops before the end, what was read behind that.
 
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,7 @@ use std::{
     cell::RefCell,
     io,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use super::{Close, ReadHalf};
@@ -29,8 +31,10 @@ const MOVED: usize = BUFFER / 2;
 pub struct Inlet {
     half: ReadHalf,
     frames: Option<Box<Frames>>,
-    /// MQTT bytes of a packet that is not complete.
+    /// MQTT bytes of a packet that is not complete, or what a handler has left for later.
     tail: Vec<u8>,
+    /// The handler has stopped: the next one goes on in `tail` before anything is read.
+    stopped: bool,
 }
 
 /// The WebSocket around the packets.
@@ -89,6 +93,10 @@ pub enum Stop {
     Replaced,
     /// The first packet has been taken; the rest is for somebody else.
     Taken,
+    /// That is enough for one turn; the rest is for the next.
+    Pause,
+    /// This packet is not to be handled before so much time has passed, nor what is behind it.
+    Later(Duration),
 }
 
 impl From<Close> for Stop {
@@ -107,21 +115,26 @@ pub trait Handler {
     fn malformed(&mut self, _bytes: &[u8]) {}
     /// A WebSocket ping has come.
     fn ping(&mut self, payload: &ws::ControlPayload);
+    /// A WebSocket pong has come.
+    fn pong(&mut self) {}
 }
 
 impl Inlet {
     pub fn new(half: ReadHalf, websocket: bool) -> Self {
         let frames = || Box::new(Frames { deframer: Deframer::new(Role::Server), end: None });
-        Self { half, frames: websocket.then(frames), tail: Vec::new() }
+        Self { half, frames: websocket.then(frames), tail: Vec::new(), stopped: false }
     }
 
-    /// Reads once and hands every complete packet to `handler`.
+    /// Reads once and hands every complete packet to `handler`; or, where the last one stopped, what that has left.
     pub fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         limits: InletLimits,
         handler: &mut impl Handler,
     ) -> Poll<Result<Read, ReadError>> {
+        if self.stopped {
+            return Poll::Ready(self.feed(&[], limits, handler).map(|()| Read::More));
+        }
         thread_local!(static SHARED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
         SHARED.with_borrow_mut(|buffer| {
             buffer.resize(BUFFER, 0);
@@ -165,8 +178,11 @@ impl Inlet {
 
     /// Bytes that were read by somebody else before this connection was one: those behind an HTTP upgrade.
     pub fn feed(&mut self, bytes: &[u8], limits: InletLimits, handler: &mut impl Handler) -> Result<(), ReadError> {
-        let mut buffer = [&self.tail, bytes].concat();
-        let left = self.handle(&mut buffer, self.tail.len(), limits, handler)?;
+        self.stopped = false;
+        let mut buffer = std::mem::take(&mut self.tail);
+        let kept = buffer.len();
+        buffer.extend_from_slice(bytes);
+        let left = self.handle(&mut buffer, kept, limits, handler)?;
         keep(&mut self.tail, &buffer[left]);
         Ok(())
     }
@@ -208,9 +224,13 @@ impl Inlet {
             match decode(bytes, handler.version(), limits.packet) {
                 Ok(None) => break,
                 Ok(Some((packet, length))) => {
-                    start += length;
-                    if let Err(stop) = handler.packet(packet, &bytes[..length]) {
+                    let handled = handler.packet(packet, &bytes[..length]);
+                    if !matches!(handled, Err(Stop::Later(_))) {
+                        start += length;
+                    }
+                    if let Err(stop) = handled {
                         keep(&mut self.tail, &buffer[start..end]);
+                        self.stopped = true;
                         return Err(ReadError::Handled(stop));
                     }
                 }
@@ -237,7 +257,7 @@ impl Frames {
             match progress.event {
                 None => break,
                 Some(Event::Ping(payload)) => handler.ping(&payload),
-                Some(Event::Pong) => {}
+                Some(Event::Pong) => handler.pong(),
                 // The answer repeats the code; a close without one is answered by a plain goodbye (5.5.1).
                 Some(Event::Close(code)) => {
                     self.end = Some(FrameEnd { code: code.unwrap_or(NORMAL_CLOSE), what: "" });

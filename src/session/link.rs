@@ -6,6 +6,7 @@ mod tests;
 use std::{
     collections::HashMap,
     io::IoSlice,
+    net::IpAddr,
     num::{NonZeroU16, NonZeroU32},
     task::Waker,
     time::{Duration, Instant},
@@ -52,6 +53,8 @@ pub struct Link {
     pub terms: Terms,
     pub websocket: bool,
     pub stream: WriteHalf,
+    /// Where it comes from, as addresses are counted, if that is known.
+    pub address: Option<IpAddr>,
     /// Wakes the connection's task.
     pub waker: Waker,
     /// Encoded packets other than PUBLISH, to be sent before queued messages.
@@ -65,8 +68,14 @@ pub struct Link {
     pub stuck_watch: Option<TimerKey>,
     /// The client must be heard within this: one and a half times its keep alive [MQTT-3.1.2-22].
     pub silence: Option<Duration>,
+    /// Asks a peer behind a proxy whether it is there.
+    pub probe: Option<Box<Probe>>,
     /// The next look at when it was last heard.
     pub silence_watch: Option<TimerKey>,
+    /// The next look at the token.
+    pub token_watch: Option<TimerKey>,
+    /// The next answer to who wants to know the ICE servers.
+    pub ice_watch: Option<TimerKey>,
     /// While set, only the connection's own task writes: a SUBACK is to precede what it brings.
     pub corked: bool,
     /// The socket has failed: nothing more is written.
@@ -96,6 +105,7 @@ impl Link {
             terms,
             websocket,
             stream,
+            address: None,
             waker,
             control: Vec::new(),
             unsent: Vec::new(),
@@ -103,7 +113,10 @@ impl Link {
             watched: false,
             stuck_watch: None,
             silence: None,
+            probe: None,
             silence_watch: None,
+            token_watch: None,
+            ice_watch: None,
             corked: false,
             failed: false,
             close: None,
@@ -222,6 +235,52 @@ impl Link {
             let reason_string = self.terms.explained(close.what, 7);
             let packet = Disconnect { reason: close.reason, reason_string, ..Disconnect::default() };
             encode(&mut self.control, Version::V5, &Packet::Disconnect(packet));
+        }
+    }
+}
+
+/// Whether a peer is there whose link the system cannot judge, found out by WebSocket pings. A pong keeps no keep alive,
+/// and is as good as a packet here: the browser answers also for a page that sleeps.
+#[derive(Debug)]
+pub struct Probe {
+    lost: Duration,
+    asked: Option<Instant>,
+    answered: Option<Instant>,
+}
+
+/// What a look at a [`Probe`] comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Look {
+    /// It was heard a moment ago, or has yet to answer.
+    Again(Instant),
+    /// It is to be sent a ping, and looked at again then.
+    Ask(Instant),
+    Lost,
+}
+
+impl Probe {
+    pub fn new(lost: Duration) -> Self {
+        Self { lost, asked: None, answered: None }
+    }
+
+    /// A pong has come.
+    pub fn answer(&mut self, now: Instant) {
+        self.answered = Some(now);
+    }
+
+    /// Judges a peer of which the last packet came at `heard`. A silent one is asked after half the time that it has,
+    /// and has a little less than the other half to answer, so that a late look does not exceed it.
+    pub fn look(&mut self, heard: Instant, now: Instant) -> Look {
+        let last = self.answered.map_or(heard, |answered| answered.max(heard));
+        let given = self.lost * 2 / 5;
+        match self.asked.filter(|asked| *asked >= last) {
+            Some(asked) if asked + given <= now => Look::Lost,
+            Some(asked) => Look::Again(asked + given),
+            None if last + self.lost / 2 <= now => {
+                self.asked = Some(now);
+                Look::Ask(now + given)
+            }
+            None => Look::Again(last + self.lost / 2),
         }
     }
 }

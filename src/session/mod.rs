@@ -7,6 +7,7 @@
 pub mod accept;
 mod batch;
 mod connection;
+mod cursor;
 pub mod edge;
 mod inbound;
 pub mod inlet;
@@ -16,6 +17,7 @@ mod state;
 mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
+mod turn;
 
 use std::{
     cell::RefCell,
@@ -26,9 +28,10 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
-pub use link::{Close, Link, Terms};
-pub use outbound::{Delivery, QueueLimits, Queued, SubscriptionIds};
-pub use state::{Attachment, Flushed, Kept, State};
+pub use cursor::Cursor;
+pub use link::{Close, Link, Look, Terms};
+pub use outbound::{Delivery, Outbound, QueueLimits, Queued, SubscriptionIds};
+pub use state::{Attachment, Flushed, Kept, Over, Standing, State};
 pub use stream::{Io, ReadHalf, Stream, WriteHalf};
 
 use crate::hub::SubscriberId;

@@ -2,7 +2,9 @@
 //!
 //! Pure: messages, acknowledgements and the time go in, transmissions come out. It outlives the connection, so a
 //! session that comes back gets what was in flight (marked DUP, in the order it was first sent [MQTT-4.4.0-1],
-//! [MQTT-4.6.0-1]) and then what was queued. Order is first in, first out, whatever the QoS.
+//! [MQTT-4.6.0-1]) and then what was queued. Order is first in, first out, whatever the QoS; but while a subscription
+//! still brings retained messages ([`Cursor`]), those are put in front of the live ones that came since, up to half a
+//! queue of which wait for them.
 
 #[cfg(test)]
 mod tests;
@@ -14,8 +16,10 @@ use std::{
     time::Instant,
 };
 
+use super::Cursor;
 use crate::{
     hub::Message,
+    policy::Visible,
     wire::mqtt::{QoS, ReasonCode},
 };
 
@@ -24,11 +28,8 @@ use crate::{
 pub struct QueueLimits {
     /// Messages waiting to be sent for the first time.
     pub messages: usize,
-    /// Topic, property and payload bytes of those.
+    /// Topic, property and payload bytes of those, and of what is in flight and may have to be sent again.
     pub bytes: usize,
-    /// Retained messages that subscriptions brought, which are counted apart: however many a filter matches, they are
-    /// sent [MQTT-3.3.1-9], and a queued one costs no more than a reference to what is retained anyway.
-    pub retained: usize,
 }
 
 /// One delivery of a message to one session.
@@ -37,8 +38,6 @@ pub struct Delivery {
     pub message: Arc<Message>,
     pub qos: QoS,
     pub retain: bool,
-    /// From the store of retained messages, because of a subscription.
-    pub stored: bool,
     pub ids: SubscriptionIds,
 }
 
@@ -59,12 +58,14 @@ impl SubscriptionIds {
             Self::Many(ids) => ids,
         }
     }
+}
 
-    pub fn add(&mut self, id: NonZeroU32) {
-        *self = match std::mem::take(self) {
-            Self::None => Self::One(id),
-            Self::One(first) => Self::Many([first, id].into()),
-            Self::Many(ids) => Self::Many(ids.iter().copied().chain([id]).collect()),
+impl From<&[NonZeroU32]> for SubscriptionIds {
+    fn from(ids: &[NonZeroU32]) -> Self {
+        match ids {
+            [] => Self::None,
+            [id] => Self::One(*id),
+            ids => Self::Many(ids.into()),
         }
     }
 }
@@ -106,9 +107,12 @@ struct InFlight {
 #[derive(Debug, Default)]
 pub struct Outbound {
     queue: VecDeque<Delivery>,
-    /// How many of `queue` came from the retained store, and the bytes of the others.
-    stored: usize,
-    queued_bytes: usize,
+    /// Of the messages in `queue` and `flight`.
+    bytes: usize,
+    /// What subscriptions are still to bring. The last goes first, so that a long one holds up no other.
+    cursors: Vec<Cursor>,
+    /// How many of `queue`, from the back, wait for what the cursors bring; none without a cursor.
+    behind: usize,
     /// In the order of their first transmission.
     flight: VecDeque<InFlight>,
     /// How many of `flight`, from the front, went out on the present connection.
@@ -118,8 +122,9 @@ pub struct Outbound {
 
 impl Outbound {
     /// Queues a delivery. `connected` is whether anybody reads: QoS 0 is not kept for the absent, and takes at most
-    /// half of the queue of a slow reader, so that it never crowds out what is acknowledged. Where that has no room
-    /// either, messages whose expiry has passed make it, and are counted in `expired` [MQTT-3.3.2-5].
+    /// half of the queue of a slow reader (beside the quarter that retained messages may have), so that it never crowds
+    /// out what is acknowledged. Where that has no room either, messages whose expiry has passed make it, and are
+    /// counted in `expired` [MQTT-3.3.2-5].
     pub fn push(
         &mut self,
         delivery: Delivery,
@@ -128,50 +133,136 @@ impl Outbound {
         now: Instant,
         expired: &mut u64,
     ) -> Queued {
-        let (share, otherwise) = match delivery.qos {
+        let (quarters, otherwise) = match delivery.qos {
             QoS::AtMostOnce if !connected => return Queued::Dropped,
-            QoS::AtMostOnce => (2, Queued::Dropped),
-            QoS::AtLeastOnce | QoS::ExactlyOnce => (1, Queued::Overflow),
+            QoS::AtMostOnce => (2 + usize::from(self.collecting()), Queued::Dropped),
+            QoS::AtLeastOnce | QoS::ExactlyOnce => (4, Queued::Overflow),
         };
-        if !self.has_room(&delivery, limits, share) {
+        let size = delivery.message.size();
+        if !self.has_room(size, limits, quarters) {
             if otherwise == Queued::Overflow {
                 *expired += self.forget_expired(now);
             }
-            if !self.has_room(&delivery, limits, share) {
+            if !self.has_room(size, limits, quarters) {
                 return otherwise;
             }
         }
-        if delivery.stored {
-            self.stored += 1;
-        } else {
-            self.queued_bytes += delivery.message.size();
+        // Beyond these the first that waits goes on, so that what arrives all the time is not held up until it is lost.
+        if self.collecting() && self.behind < limits.messages / 2 && self.bytes <= limits.bytes / 4 {
+            self.behind += 1;
         }
+        self.bytes += size;
         self.queue.push_back(delivery);
         Queued::Accepted
     }
 
-    /// Whether no further retained message has room.
-    pub fn stored_full(&self, limits: &QueueLimits) -> bool {
-        self.stored >= limits.retained
-    }
-
-    /// Whether a delivery leaves the queue within the limits divided by `share`; one message always has room.
-    fn has_room(&self, delivery: &Delivery, limits: &QueueLimits, share: usize) -> bool {
-        if delivery.stored {
-            return self.stored < limits.retained;
-        }
-        let queued = self.queue.len() - self.stored;
-        let bytes = self.queued_bytes + delivery.message.size();
-        queued == 0 || (queued < limits.messages / share && bytes <= limits.bytes / share)
+    /// Whether so many bytes more leave the queue within so many quarters of its limits. One message always has room.
+    fn has_room(&self, size: usize, limits: &QueueLimits, quarters: usize) -> bool {
+        let few = self.queue.is_empty() || self.queue.len() < limits.messages * quarters / 4;
+        few && (self.bytes == 0 || self.bytes + size <= limits.bytes * quarters / 4)
     }
 
     fn forget_expired(&mut self, now: Instant) -> u64 {
-        let before = self.queue.len();
-        self.queue.retain(|delivery| !delivery.message.expired(now));
-        self.stored = self.queue.iter().filter(|delivery| delivery.stored).count();
-        let counted = self.queue.iter().filter(|delivery| !delivery.stored);
-        self.queued_bytes = counted.map(|delivery| delivery.message.size()).sum();
+        self.drop_queued(|message| message.expired(now))
+    }
+
+    /// Forgets what is queued and has not been sent, and says how many that were.
+    pub fn drop_queued(&mut self, mut is_void: impl FnMut(&Message) -> bool) -> u64 {
+        let (before, front) = (self.queue.len(), self.front_len());
+        let mut at = 0;
+        self.queue.retain(|delivery| {
+            let expired = is_void(&delivery.message);
+            if expired {
+                self.bytes -= delivery.message.size();
+                self.behind -= usize::from(at >= front);
+            }
+            at += 1;
+            !expired
+        });
         (before - self.queue.len()) as u64
+    }
+
+    /// A subscription begins to bring retained messages; anew, if it was doing so.
+    pub fn begin(&mut self, cursor: Cursor) {
+        self.cursors.retain(|old| old.filter != cursor.filter);
+        self.cursors.push(cursor);
+    }
+
+    /// A subscription shows another part of what it matches from now on, also of what it is still to bring.
+    pub fn show(&mut self, filter: &str, visible: Option<&Arc<Visible>>) {
+        let cursors = self.cursors.iter_mut().filter(|cursor| *cursor.filter == *filter);
+        cursors.for_each(|cursor| cursor.visible = visible.cloned());
+    }
+
+    /// A subscription need not bring any more.
+    pub fn forget(&mut self, filter: &str) {
+        self.cursors.retain(|cursor| *cursor.filter != *filter);
+        self.release();
+    }
+
+    /// Nothing more is brought. Says whether messages waited for that, which may go now.
+    pub fn abandon(&mut self) -> bool {
+        self.cursors.clear();
+        self.release()
+    }
+
+    /// The shard in which the first cursor goes on.
+    pub fn place(&self) -> Option<usize> {
+        self.cursors.last().map(|cursor| cursor.shards.start)
+    }
+
+    /// Takes the first cursor for the moment.
+    pub fn take_cursor(&mut self) -> Option<Cursor> {
+        self.cursors.pop()
+    }
+
+    /// Puts it back, unless it is done. Says whether what waited for the cursors may go now.
+    pub fn put_back(&mut self, cursor: Cursor) -> bool {
+        if !cursor.shards.is_empty() {
+            self.cursors.push(cursor);
+        }
+        self.release()
+    }
+
+    fn release(&mut self) -> bool {
+        if self.cursors.is_empty() {
+            self.cursors = Vec::new();
+            return std::mem::take(&mut self.behind) > 0;
+        }
+        false
+    }
+
+    /// Whether subscriptions are still to bring something.
+    pub fn collecting(&self) -> bool {
+        !self.cursors.is_empty()
+    }
+
+    /// Whether subscriptions are to bring something now: nothing else can be sent.
+    pub fn hungry(&self) -> bool {
+        self.collecting() && !self.has_front()
+    }
+
+    pub fn has_front(&self) -> bool {
+        self.front_len() > 0
+    }
+
+    /// How many of the queue need not wait for the cursors.
+    fn front_len(&self) -> usize {
+        self.queue.len() - self.behind
+    }
+
+    /// Whether so many retained messages, of so many bytes together, have room in front of what waits for them. They
+    /// take a quarter of the queue at most, and leave the rest to live ones, which are never lost for their sake. One
+    /// message always has room.
+    pub fn has_room_in_front(&self, count: usize, size: usize, limits: &QueueLimits) -> bool {
+        let next = count == 1 && !self.has_front();
+        let few = next || self.front_len() + count <= limits.messages / 4;
+        (next && self.flight.is_empty()) || (few && self.bytes + size <= limits.bytes / 2)
+    }
+
+    pub fn push_in_front(&mut self, delivery: Delivery) {
+        self.bytes += delivery.message.size();
+        self.queue.insert(self.front_len(), delivery);
     }
 
     /// The next transmission, while `window` (the smaller of both sides' limits) has room. Messages whose expiry has
@@ -180,14 +271,14 @@ impl Outbound {
         if self.sent < self.flight.len() {
             return self.resend(window);
         }
-        while let Some(front) = self.queue.front() {
+        while let Some(front) = self.queue.front().filter(|_| self.has_front()) {
             if front.message.expired(now) {
                 *expired += 1;
-                self.pop_queue();
+                self.take_front();
                 continue;
             }
             if front.qos == QoS::AtMostOnce {
-                return self.pop_queue().map(|delivery| Transmit::Publish { delivery, packet_id: None, dup: false });
+                return self.take_front().map(|delivery| Transmit::Publish { delivery, packet_id: None, dup: false });
             }
             if self.flight.len() >= usize::from(window) {
                 return None;
@@ -246,7 +337,8 @@ impl Outbound {
         }
         let entry = &mut self.flight[position];
         entry.awaiting = Awaiting::PubComp;
-        entry.delivery = None; // the receiver has it and it must not be sent again [MQTT-4.3.3-6]
+        // The receiver has it and it must not be sent again [MQTT-4.3.3-6].
+        self.bytes -= entry.delivery.take().map_or(0, |delivery| delivery.message.size());
         Some(ReasonCode::SUCCESS)
     }
 
@@ -259,6 +351,11 @@ impl Outbound {
         self.queue.len()
     }
 
+    /// Whether nothing waits to be sent for the first time.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && !self.collecting()
+    }
+
     pub fn in_flight(&self) -> usize {
         self.flight.len()
     }
@@ -266,7 +363,7 @@ impl Outbound {
     /// Takes the oldest queued delivery for a receiver that needs no wire (an in-process client).
     pub fn take(&mut self, now: Instant, expired: &mut u64) -> Option<Delivery> {
         loop {
-            let delivery = self.pop_queue()?;
+            let delivery = self.take_front()?;
             if !delivery.message.expired(now) {
                 return Some(delivery);
             }
@@ -274,13 +371,18 @@ impl Outbound {
         }
     }
 
+    /// Takes the oldest that may go out of what is counted.
+    fn take_front(&mut self) -> Option<Delivery> {
+        let delivery = self.pop_queue()?;
+        self.bytes -= delivery.message.size();
+        Some(delivery)
+    }
+
     fn pop_queue(&mut self) -> Option<Delivery> {
-        let delivery = self.queue.pop_front()?;
-        if delivery.stored {
-            self.stored -= 1;
-        } else {
-            self.queued_bytes -= delivery.message.size();
+        if !self.has_front() {
+            return None;
         }
+        let delivery = self.queue.pop_front()?;
         give_back(&mut self.queue);
         Some(delivery)
     }
@@ -299,7 +401,8 @@ impl Outbound {
     }
 
     fn remove_flight(&mut self, position: usize) {
-        self.flight.remove(position);
+        let delivery = self.flight.remove(position).and_then(|entry| entry.delivery);
+        self.bytes -= delivery.map_or(0, |delivery| delivery.message.size());
         if position < self.sent {
             self.sent -= 1;
         }

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{num::NonZeroU32, task::Waker, time::Instant};
+use std::{num::NonZeroU32, sync::Arc, task::Waker, time::Instant};
 
 use super::{
     Link,
@@ -12,7 +12,8 @@ use super::{
     outbound::{Outbound, Transmit},
 };
 use crate::{
-    hub::{TimerKey, Will},
+    hub::{Place, TimerKey, Will, position},
+    policy::{Identity, SubscribePermit},
     wire::mqtt::{Ack, Packet, ReasonCode, SubscribeOptions, UserProperties, encode},
 };
 
@@ -31,13 +32,71 @@ pub enum Attachment {
 pub struct Kept {
     /// As it was asked for, with `$share/…` if it was shared.
     pub filter: Box<str>,
+    /// As they were asked for.
     pub options: SubscribeOptions,
     pub id: Option<NonZeroU32>,
+    /// Where in the filter the one room stands that all of it is in; an empty range if there is none.
+    room: (u16, u16),
+    /// It is by this that the session is a member of the room.
+    joins: bool,
+    pub standing: Standing,
+}
+
+/// Whether a subscription brings anything at present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is in the index.
+    Live,
+    /// The stay in the room ended while nobody was connected: it is not in the index, and judged like a new one when
+    /// the client is back.
+    Asleep,
+    /// It was ended while nobody was connected: its client is told when it is back.
+    Over(Over),
+}
+
+/// How what a session has of a room ends against its will.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// Another session of that user has the place.
+    Replaced,
+    Kicked,
+    Locked,
+    Closed,
+}
+
+impl Kept {
+    pub fn new(permit: &SubscribePermit<'_>, id: Option<NonZeroU32>) -> Self {
+        let room = permit.room().map_or((0, 0), |room| position(room, permit.asked()));
+        let joins = permit.joins().is_some();
+        Self {
+            filter: permit.asked().into(),
+            options: permit.asked_options(),
+            id,
+            room,
+            joins,
+            standing: Standing::Live,
+        }
+    }
+
+    /// The one room that all of it is in.
+    pub fn room(&self) -> Option<&str> {
+        let (start, end) = self.room;
+        (start < end).then(|| &self.filter[start.into()..end.into()])
+    }
+
+    /// The room that it makes the session a member of.
+    pub fn joins(&self) -> Option<&str> {
+        self.room().filter(|_| self.joins && self.standing == Standing::Live)
+    }
 }
 
 /// See the module.
 pub struct State {
     pub attachment: Attachment,
+    /// Who the present connection is, or the last one was.
+    pub identity: Option<Arc<Identity>>,
+    /// When its token runs out.
+    pub token_ends: Option<Instant>,
     pub outbound: Outbound,
     /// QoS 2 packet ids received and not yet released [MQTT-4.3.3-2].
     pub unreleased: Unreleased,
@@ -46,8 +105,8 @@ pub struct State {
     pub will: Option<Box<Will>>,
     /// Seconds that the session outlives its connection; `u32::MAX` = for ever.
     pub expiry: u32,
-    /// Kept without a connection.
-    pub waiting: bool,
+    /// Where it waits without a connection.
+    pub place: Option<Place>,
     /// What is to happen meanwhile: the end of the session, its will.
     pub timers: [Option<TimerKey>; 2],
     /// In a list of sessions to be flushed.
@@ -60,12 +119,14 @@ impl Default for State {
     fn default() -> Self {
         Self {
             attachment: Attachment::None,
+            identity: None,
+            token_ends: None,
             outbound: Outbound::default(),
             unreleased: Unreleased::default(),
             subscriptions: Vec::new(),
             will: None,
             expiry: 0,
-            waiting: false,
+            place: None,
             timers: [None; 2],
             dirty: false,
             ended: false,
@@ -94,6 +155,47 @@ impl State {
         }
     }
 
+    /// Whether a subscription makes it a member of the room.
+    pub fn is_member(&self, room: &str) -> bool {
+        self.subscriptions.iter().any(|kept| kept.joins() == Some(room))
+    }
+
+    /// The rooms that it is a member of by its subscriptions.
+    pub fn joined(&self) -> Vec<Box<str>> {
+        let mut rooms: Vec<Box<str>> =
+            self.subscriptions.iter().filter_map(|kept| kept.joins().map(Into::into)).collect();
+        rooms.sort();
+        rooms.dedup();
+        rooms
+    }
+
+    /// Whether it is a member of some room.
+    pub fn is_in_a_room(&self) -> bool {
+        self.subscriptions.iter().any(|kept| kept.joins().is_some())
+    }
+
+    /// Whether locks of rooms are not for it.
+    pub fn observes(&self) -> bool {
+        self.identity.as_ref().is_some_and(|identity| identity.grants.observe())
+    }
+
+    /// Marks a subscription as one that is not in the index. Says whether it was. What has ended stays so.
+    pub fn put_to_sleep(&mut self, filter: &str, standing: Standing) -> bool {
+        let Ok(position) = self.find(filter) else { return false };
+        self.outbound.forget(filter);
+        let kept = &mut self.subscriptions[position].standing;
+        let was = *kept;
+        if !matches!(was, Standing::Over(_)) {
+            *kept = standing;
+        }
+        was == Standing::Live
+    }
+
+    /// The filters of its subscriptions inside a room.
+    pub fn filters_in(&self, room: &str) -> Vec<Box<str>> {
+        self.subscriptions.iter().filter(|kept| kept.room() == Some(room)).map(|kept| kept.filter.clone()).collect()
+    }
+
     pub fn connected(&self) -> bool {
         !matches!(self.attachment, Attachment::None)
     }
@@ -111,10 +213,11 @@ impl State {
         self.subscriptions.binary_search_by(|kept| (*kept.filter).cmp(filter))
     }
 
-    /// Forgets a subscription. Says whether there was one.
+    /// Forgets a subscription and what it is still to bring. Says whether there was one.
     pub fn forget(&mut self, filter: &str) -> bool {
         let Ok(position) = self.find(filter) else { return false };
         self.subscriptions.remove(position);
+        self.outbound.forget(filter);
         if self.subscriptions.len() < self.subscriptions.capacity() / 4 {
             self.subscriptions.shrink_to_fit();
         }
@@ -136,6 +239,9 @@ impl State {
                 let written = flush_link(link, outbound, batch, control, now, &mut flushed);
                 if written.is_err() {
                     link.fail();
+                }
+                if matches!(written, Ok(true)) && outbound.hungry() {
+                    link.waker.wake_by_ref(); // its task fetches more
                 }
                 if !matches!(written, Ok(true)) {
                     link.blocked_since.get_or_insert(now);

@@ -18,7 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Delivery, Link, Stream, SubscriptionIds, Terms};
 use crate::{
+    config::{AuthConfig, Pattern, TopicRow, TopicRows},
     hub::{Message, Parts, SubscriberId},
+    policy::{Identity, Policy, TopicLimits, auth::Authenticator, grants::Grants},
     wire::mqtt::{Packet, PublishProperties, QoS, Version, decode},
 };
 
@@ -28,20 +30,47 @@ pub fn message(topic: &str, payload: &[u8]) -> Arc<Message> {
 
 /// A message with a Message Expiry Interval in seconds, published at `now`.
 pub fn expiring_message(topic: &str, payload: &[u8], expiry: Option<u32>, now: Instant) -> Arc<Message> {
-    let parts = Parts {
+    let properties = PublishProperties { message_expiry: expiry, ..PublishProperties::default() };
+    Arc::new(Message::new(&parts(topic, payload, &properties), now))
+}
+
+/// A message of the server's at QoS 2.
+pub fn parts<'a>(topic: &'a str, payload: &'a [u8], properties: &'a PublishProperties<'a>) -> Parts<'a> {
+    Parts {
         topic,
         payload,
         qos: QoS::ExactlyOnce,
         retain: false,
-        raise: false,
-        properties: &PublishProperties { message_expiry: expiry, ..PublishProperties::default() },
+        raised: None,
+        properties,
         publisher: SubscriberId::SERVER,
-    };
-    Arc::new(Message::new(&parts, now))
+        sender: None,
+        class: None,
+        room: None,
+        life: None,
+    }
+}
+
+/// One by which everybody may do everything.
+pub fn policy() -> Policy {
+    let row =
+        |filter: &str| TopicRow { name: filter.into(), filter: Pattern::parse(filter).unwrap(), ..TopicRow::open() };
+    policy_of(TopicRows(vec![row("#"), row("$x/#")])) // `#` does not match it
+}
+
+/// One with this table, which believes names.
+pub fn policy_of(rows: TopicRows) -> Policy {
+    let auth = Authenticator::new(&AuthConfig::default()).expect("nothing that could be wrong");
+    Policy::new(TopicLimits { levels: 16, bytes: 1000 }, &rows, Arc::new(auth))
+}
+
+/// Somebody whose name was believed.
+pub fn identity(user: &str) -> Identity {
+    Identity { believed: true, ..Identity::local(user, Grants::open()) }
 }
 
 pub fn delivery(message: &Arc<Message>, qos: QoS) -> Delivery {
-    Delivery { message: Arc::clone(message), qos, retain: false, stored: false, ids: SubscriptionIds::None }
+    Delivery { message: Arc::clone(message), qos, retain: false, ids: SubscriptionIds::None }
 }
 
 pub fn id(packet_id: u16) -> NonZeroU16 {

@@ -49,7 +49,7 @@ fn again(packet: &Packet<'_>, version: Version) {
     match packet {
         Packet::Publish(publish) => {
             let mut properties = Vec::new();
-            publish.properties.encode_forwarded(&mut properties);
+            publish.properties.encode_forwarded(None, &mut properties);
             let ids: Vec<_> = publish.properties.subscription_ids.iter().collect();
             let header = PublishHeader {
                 dup: publish.dup,

@@ -20,6 +20,7 @@ pub struct Client {
     pub problem_information: bool,
     pub response_information: bool,
     pub authentication_method: Option<String>,
+    pub authentication_data: Option<Vec<u8>>,
     pub user: Vec<(String, String)>,
     pub user_name: Option<String>,
     pub password: Option<Vec<u8>>,
@@ -61,6 +62,7 @@ impl Client {
             problem_information: true,
             response_information: false,
             authentication_method: None,
+            authentication_data: None,
             user: Vec::new(),
             user_name: None,
             password: None,
@@ -128,6 +130,10 @@ impl Client {
         Self { authentication_method: Some(method.into()), ..self }
     }
 
+    pub fn authentication_data(self, data: &[u8]) -> Self {
+        Self { authentication_data: Some(data.into()), ..self }
+    }
+
     pub fn user(mut self, key: &str, value: &str) -> Self {
         self.user.push((key.into(), value.into()));
         self
@@ -165,7 +171,7 @@ impl Client {
             request_problem_information: self.problem_information,
             request_response_information: self.response_information,
             authentication_method: self.authentication_method.as_deref(),
-            authentication_data: None,
+            authentication_data: self.authentication_data.as_deref(),
             user: UserProperties::new(&user).expect("user properties"),
         };
         let connect = mqtt::Connect {

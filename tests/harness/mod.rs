@@ -13,6 +13,7 @@
 
 mod client;
 mod connection;
+mod http;
 mod packets;
 mod socket;
 
@@ -25,10 +26,12 @@ use std::{
 
 pub use client::{Client, Will};
 pub use connection::{Connection, options};
+pub use http::Answer;
 pub use packets::{Ack, ConnAck, Disconnect, Message, Received, SubAck};
 pub use socket::{Progress, Socket, Transport};
 pub use wigwag::{
     Config, Running, Server,
+    config::RateConfig,
     wire::{
         mqtt::{Packet, QoS, ReasonCode, RetainHandling, SubscribeOptions, Version},
         ws::Opcode,
@@ -60,13 +63,41 @@ pub struct Broker {
     runtime: tokio::runtime::Runtime,
 }
 
+/// A topic table without any rule.
+const ANYTHING_GOES: &str = r##"
+[[topic]]
+name = "all"
+filter = "#"
+publish = ["anyone"]
+subscribe = ["anyone"]
+retain = "allowed"
+size = 0
+rate = { messages = 0, bytes = 0 }
+
+[[topic]]
+name = "sys"
+filter = "$SYS/#"
+publish = ["broker"]
+subscribe = ["anyone"]
+"##;
+
 impl Broker {
     pub fn start() -> Self {
         Self::start_with(|_| {})
     }
 
-    /// Starts one whose configuration `change` has been over.
+    /// Starts one that lets everybody do everything, as fast as they like, and whose configuration `change` has been
+    /// over: for tests of MQTT itself.
     pub fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::shipped_with(|config| {
+            config.topics = Config::from_toml_str(ANYTHING_GOES).expect("valid").topics;
+            config.rate = RateConfig::unlimited();
+            change(config);
+        })
+    }
+
+    /// Starts one with the shipped topic table and rates, and whose configuration `change` has been over.
+    pub fn shipped_with(change: impl FnOnce(&mut Config)) -> Self {
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut config = Config::default();
         config.http.listen = vec![any_port];
@@ -151,12 +182,13 @@ impl Broker {
         }
     }
 
-    /// What `/metrics` says of `name`, which has its labels behind it; 0 where it says nothing.
-    #[track_caller]
+    /// What `/metrics` says of `name`, which has its labels behind it, or the first of them; 0 where it says nothing, and
+    /// the sum where it says more.
     pub fn metric(&self, name: &str) -> u64 {
         let text = self.running().metrics();
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.map_or(0, |value| value.parse().expect("a whole number"))
+        let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+        let named = lines.filter(|(labels, _)| labels.is_empty() || (name.contains('{') && labels.starts_with(',')));
+        named.map(|(_, value)| value.parse::<u64>().expect("a whole number")).sum()
     }
 
     /// Waits until a metric has come to `value`, and states that it has not gone beyond.

@@ -31,7 +31,8 @@ pub struct Socket {
     frames: Option<Deframer>,
     /// MQTT bytes that have come and were not taken yet.
     pub inbox: Vec<u8>,
-    /// Payloads of the pongs that have come.
+    /// Pings that have come and were answered, and pongs.
+    pub pings: usize,
     pub pongs: usize,
     /// What the close frame said; `Some(None)` for one without a code.
     pub closed: Option<Option<u16>>,
@@ -41,21 +42,26 @@ const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
 impl Socket {
     pub fn open(address: SocketAddr, transport: Transport) -> Self {
+        Self::open_with(address, transport, "")
+    }
+
+    /// With more lines in the header of the WebSocket handshake.
+    pub fn open_with(address: SocketAddr, transport: Transport, headers: &str) -> Self {
         let stream = TcpStream::connect(address).expect("the broker listens");
         stream.set_nodelay(true).expect("a TCP socket");
-        let mut socket = Self { stream, frames: None, inbox: Vec::new(), pongs: 0, closed: None };
+        let mut socket = Self { stream, frames: None, inbox: Vec::new(), pings: 0, pongs: 0, closed: None };
         if transport == Transport::WebSocket {
-            socket.handshake(address);
+            socket.handshake(address, headers);
         }
         socket
     }
 
     /// RFC 6455 4.1, with the sub-protocol of MQTT [MQTT-6.0.0-3].
-    fn handshake(&mut self, address: SocketAddr) {
+    fn handshake(&mut self, address: SocketAddr, headers: &str) {
         let request = format!(
             "GET /mqtt HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Protocol: mqtt\r\n\r\n"
+             Sec-WebSocket-Protocol: mqtt\r\n{headers}\r\n"
         );
         self.send_raw(request.as_bytes());
         let mut head = Vec::new();
@@ -134,6 +140,7 @@ impl Socket {
             match progress.event {
                 None => break,
                 Some(Event::Ping(payload)) => {
+                    self.pings += 1;
                     let mut pong = Vec::new();
                     ws::frame(&mut pong, Opcode::Pong, &payload, Some(MASK));
                     let _ = self.stream.write_all(&pong);
@@ -152,6 +159,7 @@ impl Socket {
             stream: self.stream.try_clone().expect("a TCP socket"),
             frames: self.frames.as_ref().map(|_| Deframer::new(Role::Client)),
             inbox: Vec::new(),
+            pings: 0,
             pongs: 0,
             closed: None,
         }

@@ -16,6 +16,22 @@ fn rich() -> Message {
         .user("", "é💡")
 }
 
+/// The same as its receivers get it: the broker says who sent it.
+fn from_p() -> Message {
+    rich().user("username", "p")
+}
+
+/// The user property `username` is the broker's, whatever a client puts there.
+#[test]
+fn the_sender_is_named_by_the_broker() {
+    let broker = Broker::start();
+    let mut subscriber = broker.connect(Client::v5("s"));
+    subscriber.subscribe("t", 0);
+    let mut mallory = broker.connect(Client::v5("mallory"));
+    mallory.publish(Message::new("t", "m").user("username", "alice").user("k", "v").user("username", "bob"));
+    assert_eq!(subscriber.expect_message(), Message::new("t", "m").user("k", "v").user("username", "mallory"));
+}
+
 /// [MQTT-3.3.2-4], [MQTT-3.3.2-15] to [MQTT-3.3.2-18], [MQTT-3.3.2-20]: passed on unaltered, user properties in their
 /// order; live, retained, queued, and in a will.
 #[test]
@@ -28,7 +44,7 @@ fn properties_are_passed_on() {
         live.subscribe("t", 2);
         for qos in 0..=2 {
             publisher.publish(rich().qos(qos));
-            assert_eq!(live.expect_message(), Message { id: u16::from(qos), ..rich().qos(qos) });
+            assert_eq!(live.expect_message(), Message { id: u16::from(qos), ..from_p().qos(qos) });
         }
         live.disconnect();
         broker.wait_for_connections(1);
@@ -38,12 +54,12 @@ fn properties_are_passed_on() {
         let mut queued = broker.connect(subscriber());
         for _ in ["queued", "will"] {
             let message = queued.expect_message();
-            assert_eq!(message, Message { id: message.id, ..rich().qos(1) });
+            assert_eq!(message, Message { id: message.id, ..from_p().qos(1) });
         }
         broker.connect(Client::v5("p")).publish(rich().retain());
         let mut late = broker.connect(Client::v5("late"));
         late.subscribe("t", 0);
-        assert_eq!(late.expect_message(), rich().retain());
+        assert_eq!(late.expect_message(), from_p().retain());
     }
 }
 
@@ -65,7 +81,7 @@ fn the_payload_format_is_passed_on_as_it_was() {
     client.subscribe("t", 0);
     for message in [Message::new("t", ""), Message::new("t", "").utf8(false), Message::new("t", "").utf8(true)] {
         client.publish(message.clone());
-        assert_eq!(client.expect_message(), message);
+        assert_eq!(client.expect_message(), message.user("username", "c"));
     }
 }
 
@@ -201,7 +217,7 @@ fn user_properties_are_bounded() {
     subscriber.subscribe("t", 0);
     let mut client = broker.connect(Client::v5("c"));
     client.publish(Message::new("t", "m").user("a", "1").user("a", "1"));
-    assert_eq!(subscriber.expect_message().user.len(), 2);
+    assert_eq!(subscriber.expect_message().user.len(), 3, "and the sender's name");
     client.send_publish(Message::new("t", "m").user("a", "1").user("b", "2").user("c", "3"));
     client.expect_disconnect(0x97);
     let crowded = Client::v5("c").user("a", "1").user("b", "2").user("c", "3");

@@ -151,7 +151,7 @@ fn retained_messages_outlive_their_publisher() {
 fn retained_messages_are_bounded() {
     let broker = Broker::start_with(|config| {
         config.limits.retained_messages = 2;
-        config.limits.retained_bytes = 100;
+        config.limits.retained_bytes = 128; // of which each message's sender takes 14
     });
     let mut client = broker.connect(Client::v5("c"));
     let mut set = |topic: &str, payload: &[u8]| client.publish(Message::new(topic, payload).retain().qos(1));
@@ -206,5 +206,35 @@ fn a_filter_may_match_more_retained_messages_than_a_queue_holds() {
             assert_eq!(late.expect_payloads(5), ["live"; 5]);
             late.expect_nothing();
         }
+    }
+}
+
+/// [MQTT-3.1.2-4], [MQTT-3.3.1-9]: what a subscription has not brought yet goes on with the session, and live messages
+/// that come meanwhile are behind it.
+#[test]
+fn a_session_that_comes_back_gets_the_rest_of_what_it_subscribed_to() {
+    const COUNT: usize = 500;
+    let broker = Broker::start_with(|config| config.limits.queue_messages = 40);
+    let mut publisher = broker.connect(Client::v5("p"));
+    for n in 0..COUNT {
+        publisher.publish(Message::new(&format!("r/{n}"), "m").retain().qos(1));
+    }
+    for version in VERSIONS {
+        let mut first = broker.connect(Client::kept(version, "s"));
+        first.subscribe("r/#", 1);
+        drop(first);
+        broker.wait_for_connections(1);
+        for _ in 0..5 {
+            publisher.publish(Message::new("r/live", "live").qos(1));
+        }
+        let mut second = broker.connect(Client::kept(version, "s"));
+        assert!(second.present());
+        let topics: std::collections::HashSet<_> = (0..COUNT).map(|_| second.expect_message().topic).collect();
+        assert_eq!(topics.len(), COUNT);
+        assert_eq!(second.expect_payloads(5), ["live"; 5]);
+        second.expect_nothing();
+        second.disconnect();
+        let last = broker.connect(Client::new(version, "s"));
+        last.disconnect();
     }
 }

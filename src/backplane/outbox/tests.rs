@@ -1,10 +1,7 @@
 //! Scripts: what is put in, what the broker says, what comes out.
 
 use super::*;
-use crate::{
-    hub::{Parts, SubscriberId},
-    wire::mqtt::PublishProperties,
-};
+use crate::session::testing::expiring_message;
 
 struct World {
     outbox: Outbox,
@@ -15,17 +12,7 @@ struct World {
 }
 
 fn message(text: &str, expiry: Option<u32>, now: Instant) -> Arc<Message> {
-    let properties = PublishProperties { message_expiry: expiry, ..PublishProperties::default() };
-    let parts = Parts {
-        topic: "app/x",
-        payload: text.as_bytes(),
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        raise: false,
-        properties: &properties,
-        publisher: SubscriberId::SERVER,
-    };
-    Arc::new(Message::new(&parts, now))
+    expiring_message("app/x", text.as_bytes(), expiry, now)
 }
 
 fn text(out: &Outgoing) -> String {

@@ -23,7 +23,8 @@ pub struct IdleArgs {
     #[command(flatten)]
     target: TargetArgs,
 
-    /// Connections
+    /// Connections; those to 127.0.0.1 come from a new loopback address every 500, all others from one address, of which
+    /// Wigwag takes 1000 unless it was started with WIGWAG_LIMITS__CONNECTIONS_PER_ADDRESS=0
     #[arg(long, default_value = "10000", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     connections: u32,
 

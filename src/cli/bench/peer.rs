@@ -11,6 +11,10 @@ use super::outbox::Outbox;
 
 const FRAMES: ws::Limits = ws::Limits { frame: 1 << 28, message: 1 << 28 };
 
+/// What is likely when a broker takes some connections and then no more.
+pub const FULL: &str = "; brokers bound connections, in all and from one address: with Wigwag, start the broker with \
+                        WIGWAG_LIMITS__CONNECTIONS_PER_ADDRESS=0";
+
 /// Who a client is and what it wants to hear.
 #[derive(Debug, Clone, Default)]
 pub struct Login {
@@ -49,6 +53,8 @@ pub struct Peer {
     last_id: u16,
     /// Listed for a write.
     pub dirty: bool,
+    /// How the broker ended the WebSocket, once what it said before is handled.
+    pub closed: Option<String>,
 }
 
 /// What a read came to.
@@ -71,6 +77,7 @@ impl Peer {
             mask: seed | 1,
             last_id: 0,
             dirty: false,
+            closed: None,
         }
     }
 
@@ -128,7 +135,11 @@ impl Peer {
                     ws::frame(&mut self.out.bytes, Opcode::Pong, &payload, Some(mask));
                 }
                 Some(Event::Pong) => {}
-                Some(Event::Close(code)) => return Err(format!("the broker closed the WebSocket, code {code:?}")),
+                Some(Event::Close(code)) => {
+                    let code = code.map_or(String::new(), |code| format!(", code {code}"));
+                    self.closed = Some(format!("the broker closed the WebSocket{code}"));
+                    return Ok(write);
+                }
                 Some(Event::Failed(error)) => return Err(error.to_string()),
             }
         }

@@ -14,7 +14,7 @@ use wigwag::wire::mqtt::{
 };
 
 use super::Failure;
-use super::peer::{Login, Peer, Phase};
+use super::peer::{FULL, Login, Peer, Phase};
 use super::report::Progress;
 use super::target::Target;
 
@@ -195,7 +195,7 @@ impl Swarm {
         for event in events.iter() {
             let Token(id) = event.token();
             if event.is_writable() {
-                self.writable(id).map_err(|error| ended(id, &error))?;
+                self.writable(id).map_err(|error| self.lost(id, &error))?;
             }
             if event.is_readable() {
                 self.readable(id, event.is_read_closed(), script)?;
@@ -243,17 +243,20 @@ impl Swarm {
 
     /// Says whether there is nothing more to read.
     fn read_once(&mut self, id: usize, buffer: &mut [u8], script: &mut impl Script) -> Result<bool, Failure> {
-        let failed = |error: String| ended(id, &error);
         let Some(peer) = &mut self.peers[id] else { return Ok(true) };
         if peer.phase == Phase::Dialing {
             return Ok(true);
         }
         let before = peer.phase;
-        let Some(received) = peer.receive(buffer).map_err(failed)? else { return Ok(true) };
+        let received = match peer.receive(buffer) {
+            Ok(Some(received)) => received,
+            Ok(None) => return Ok(true),
+            Err(error) => return Err(self.lost(id, &error)),
+        };
         self.now = Instant::now();
         if before == Phase::Upgrading && peer.phase == Phase::Connecting {
             connect(peer, &self.target);
-            peer.flush().map_err(failed)?;
+            peer.flush().map_err(|error| self.lost(id, &error))?;
         }
         let mut start = 0;
         while start < received.end {
@@ -263,11 +266,14 @@ impl Swarm {
                     self.packet(id, &packet, script)?;
                 }
                 Ok(None) => break,
-                Err(error) => return Err(failed(error.to_string())),
+                Err(error) => return Err(ended(id, &error.to_string())),
             }
         }
         if let Some(peer) = &mut self.peers[id] {
             peer.keep(&buffer[start..received.end]);
+            if let Some(closed) = peer.closed.take() {
+                return Err(self.lost(id, &closed));
+            }
         }
         Ok(received.drained)
     }
@@ -287,7 +293,7 @@ impl Swarm {
             }
             Packet::PubAck(_) => self.acknowledged += 1,
             Packet::ConnAck(ack) if ack.reason != ReasonCode::SUCCESS => {
-                return failed(format!("CONNECT refused: {:?}", ack.reason));
+                return failed(refusal(self.target.version, ack.reason, ack.properties.reason_string));
             }
             Packet::ConnAck(_) => {
                 let version = self.target.version;
@@ -317,11 +323,28 @@ impl Swarm {
         while let Some(id) = self.dirty.pop() {
             if let Some(peer) = &mut self.peers[id] {
                 peer.dirty = false;
-                peer.flush().map_err(|error| ended(id, &error))?;
+                peer.flush().map_err(|error| self.lost(id, &error))?;
             }
         }
         Ok(())
     }
+
+    /// A connection that ended without a word; before CONNACK that is what a broker does that has no room left.
+    fn lost(&self, id: usize, why: &str) -> Failure {
+        let phase = self.peers[id].as_ref().map(|peer| peer.phase);
+        let early = matches!(phase, Some(Phase::Upgrading | Phase::Connecting));
+        ended(id, &format!("{why}{}", if early { FULL } else { "" }))
+    }
+}
+
+/// What a CONNACK says that is none, and what is likely to be the reason.
+fn refusal(version: Version, reason: ReasonCode, why: Option<&str>) -> String {
+    let full = match version {
+        Version::V311 => reason == ReasonCode(3), // server unavailable (3.2.2.3)
+        Version::V5 => matches!(reason, ReasonCode::QUOTA_EXCEEDED | ReasonCode::SERVER_BUSY),
+    };
+    let why = why.map_or(String::new(), |why| format!(" ({why})"));
+    format!("CONNECT refused, code {:#04x}{why}{}", reason.0, if full { FULL } else { "" })
 }
 
 /// Room for what one turn handles.

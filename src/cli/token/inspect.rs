@@ -13,7 +13,7 @@ use wigwag::config::TokenConfig;
 
 use crate::cli::Failure;
 use crate::cli::settings::FileArgs;
-use crate::cli::terminal::escape;
+use crate::cli::terminal::{escape, span};
 
 #[derive(Args)]
 pub struct InspectArgs {
@@ -141,31 +141,8 @@ fn moment(value: &Value, now: SystemTime) -> String {
     };
     let moment = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds.floor());
     let relative = match moment.duration_since(now) {
-        Ok(ahead) => format!("in {}", span(ahead)),
-        Err(ago) => format!("{} ago", span(ago.duration())),
+        Ok(ahead) => format!("in {}", span(ahead.as_secs())),
+        Err(ago) => format!("{} ago", span(ago.duration().as_secs())),
     };
     format!("{relative} ({})", httpdate::fmt_http_date(moment))
-}
-
-/// A duration in its two largest units.
-fn span(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let units = [("d", seconds / 86_400), ("h", seconds / 3600 % 24), ("min", seconds / 60 % 60), ("s", seconds % 60)];
-    let first = units.iter().position(|(_, amount)| *amount > 0).unwrap_or(units.len() - 1);
-    let largest = units[first..].iter().take(2).filter(|(unit, amount)| *amount > 0 || *unit == units[first].0);
-    largest.map(|(unit, amount)| format!("{amount} {unit}")).collect::<Vec<_>>().join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn two_units_tell_how_long() {
-        let table =
-            [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min 59 s"), (3600, "1 h"), (90_061, "1 d 1 h")];
-        for (seconds, words) in table {
-            assert_eq!(span(Duration::from_secs(seconds)), words);
-        }
-    }
 }

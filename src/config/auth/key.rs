@@ -90,7 +90,7 @@ pub enum KeySource {
 const HIDDEN: &str = "(hidden)";
 
 /// A [`Secret`], or none.
-pub(super) struct SecretForm;
+pub(in crate::config) struct SecretForm;
 
 impl Kind for SecretForm {
     type Value = Option<Secret>;
@@ -112,6 +112,26 @@ impl Kind for SecretForm {
 
     fn show(&self, value: &Self::Value) -> String {
         quote(value.as_ref().map_or("", |_| HIDDEN))
+    }
+}
+
+/// A [`Secret`] in a list.
+pub(in crate::config) struct SecretItem;
+
+impl Kind for SecretItem {
+    type Value = Secret;
+
+    fn allowed(&self) -> String {
+        format!("text of at least {} bytes", Secret::MIN)
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<Secret, Vec<Rejected>> {
+        let Some(text) = raw.text() else { return Err(raw.reject(self.allowed())) };
+        Secret::new(text).ok_or_else(|| vec![too_short(raw, text, self.allowed())])
+    }
+
+    fn show(&self, _: &Secret) -> String {
+        quote(HIDDEN)
     }
 }
 

@@ -6,7 +6,7 @@ use super::audience::AudienceList;
 use super::pattern::PatternText;
 use super::{Audience, OPEN, PAYLOAD, Pattern, QosRule, RETAIN, Rate, RetainRule, TopicRow, TopicRows, Word};
 use crate::config::error::Origin;
-use crate::config::reader::{Fields, Reader};
+use crate::config::reader::{Fields, Reader, Section};
 use crate::config::value::{GIB, HOUR, Kind, MIB, OrZero, Quantity, Switch, Text, count, size, time};
 use crate::wire::mqtt::QoS;
 
@@ -36,6 +36,15 @@ pub(super) fn bytes() -> OrZero<usize> {
 
 pub(super) fn burst() -> Quantity<Duration> {
     time(100..=HOUR)
+}
+
+/// The keys of a rate, in a section of its own.
+pub(in crate::config) fn rate_keys(section: &mut Section<'_>, d: Rate) -> Rate {
+    Rate {
+        messages: section.read("messages", messages(), d.messages),
+        bytes: section.read("bytes", bytes(), d.bytes),
+        burst: section.read("burst", burst(), d.burst),
+    }
 }
 
 impl TopicRows {

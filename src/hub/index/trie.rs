@@ -8,6 +8,8 @@
 //!
 //! Paths are trusted to be what the caller says, valid topic names or valid filters; nothing is checked again here.
 
+use std::ops::ControlFlow::{self, Continue};
+
 use super::level_map::LevelMap;
 
 /// What a node holds.
@@ -115,8 +117,12 @@ impl<T: Slot> Trie<T> {
         }
     }
 
-    /// The paths are topic names: visits the value of each that the filter `filter` matches.
-    pub(in crate::hub) fn topics_matching<'a>(&'a self, filter: &str, visit: &mut impl FnMut(&'a T)) {
+    /// The paths are topic names: visits the value of each that the filter `filter` matches, until `visit` breaks off.
+    pub(in crate::hub) fn topics_matching<'a>(
+        &'a self,
+        filter: &str,
+        visit: &mut impl FnMut(&'a T) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         let (level, rest) = split(filter.as_bytes());
         if level != b"+" && level != b"#" {
             return self.root.topics_matching(Some(filter.as_bytes()), visit);
@@ -124,10 +130,11 @@ impl<T: Slot> Trie<T> {
         // A filter that starts with a wildcard does not match a topic that starts with `$` [MQTT-4.7.2-1].
         for (_, child) in self.root.children.iter().filter(|(name, _)| name.first() != Some(&b'$')) {
             match level {
-                b"#" => child.visit_all(visit),
-                _ => child.topics_matching(rest, visit),
+                b"#" => child.visit_all(visit)?,
+                _ => child.topics_matching(rest, visit)?,
             }
         }
+        Continue(())
     }
 }
 
@@ -143,9 +150,9 @@ impl<T: Slot> Node<T> {
         loop {
             // `#` stands for the parent level too, so it is asked before the topic may end (4.7.1.2).
             if let Some(multi_level) = node.children.get(b"#") {
-                multi_level.visit(visit);
+                multi_level.value().into_iter().for_each(&mut *visit);
             }
-            let Some(levels) = topic else { return node.visit(visit) };
+            let Some(levels) = topic else { return node.value().into_iter().for_each(visit) };
             let (level, rest) = split(levels);
             if let Some(single_level) = node.children.get(b"+") {
                 single_level.filters_matching(rest, visit);
@@ -156,41 +163,44 @@ impl<T: Slot> Node<T> {
     }
 
     /// `filter` is what follows below this node, `None` where the filter ends here.
-    fn topics_matching<'a>(&'a self, mut filter: Option<&[u8]>, visit: &mut impl FnMut(&'a T)) {
+    fn topics_matching<'a>(
+        &'a self,
+        mut filter: Option<&[u8]>,
+        visit: &mut impl FnMut(&'a T) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         let mut node = self;
         while let Some(levels) = filter {
             let (level, rest) = split(levels);
             match level {
                 b"#" => return node.visit_all(visit),
-                b"+" => return node.children.iter().for_each(|(_, child)| child.topics_matching(rest, visit)),
+                b"+" => return node.children.iter().try_for_each(|(_, child)| child.topics_matching(rest, visit)),
                 _ => {
-                    let Some(child) = node.children.get(level) else { return };
+                    let Some(child) = node.children.get(level) else { return Continue(()) };
                     (node, filter) = (child, rest);
                 }
             }
         }
-        node.visit(visit);
+        node.value().into_iter().try_for_each(visit)
     }
 
     /// Visits this node and everything below it.
-    fn visit_all<'a>(&'a self, visit: &mut impl FnMut(&'a T)) {
-        self.visit(visit);
+    fn visit_all<'a>(&'a self, visit: &mut impl FnMut(&'a T) -> ControlFlow<()>) -> ControlFlow<()> {
+        self.value().into_iter().try_for_each(&mut *visit)?;
         let mut path = vec![self.children.iter()];
         while let Some(siblings) = path.last_mut() {
             match siblings.next() {
                 Some((_, node)) => {
-                    node.visit(visit);
+                    node.value().into_iter().try_for_each(&mut *visit)?;
                     path.push(node.children.iter());
                 }
                 None => drop(path.pop()),
             }
         }
+        Continue(())
     }
 
-    fn visit<'a>(&'a self, visit: &mut impl FnMut(&'a T)) {
-        if !self.value.is_vacant() {
-            visit(&self.value);
-        }
+    fn value(&self) -> Option<&T> {
+        Some(&self.value).filter(|value| !value.is_vacant())
     }
 }
 

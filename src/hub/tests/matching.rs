@@ -60,15 +60,15 @@ proptest! {
             for (filter, expected) in filters.iter().zip(&expected) {
                 world.subscribe(&late, filter).unwrap();
                 prop_assert_eq!(late.received().len(), usize::from(*expected));
-                world.hub.unsubscribe(&late.session, filter);
+                world.unsubscribe(&late, filter);
             }
             world.disconnect(&late, crate::hub::End::Normal);
             world.retain(name, b"", None).unwrap();
             peers.iter().for_each(|(peer, _)| drop(peer.received()));
         }
         for (peer, filter) in &peers {
-            prop_assert!(world.hub.unsubscribe(&peer.session, filter));
-            prop_assert!(!world.hub.unsubscribe(&peer.session, filter));
+            prop_assert!(world.unsubscribe(peer, filter));
+            prop_assert!(!world.unsubscribe(peer, filter));
         }
         prop_assert_eq!(world.hub.held().index_nodes, 0);
         peers.iter().for_each(|(peer, _)| world.disconnect(peer, crate::hub::End::Normal));

@@ -1,8 +1,9 @@
 //! The same sessions on several threads. Whatever the order, index and sessions agree in the end and nothing is left.
 
-use std::{sync::Barrier, thread};
+use std::{sync::Barrier, thread, time::Duration};
 
 use crate::{
+    config::{RoomsConfig, TopicRows},
     hub::{
         End,
         testing::{Asks, CLEAN, KEPT, LIMITS, World},
@@ -68,7 +69,7 @@ fn index_and_session_agree_when_both_end_and_begin_a_subscription() {
         world.subscribe(&peer, filter).unwrap();
         together([
             &|| {
-                world.hub.unsubscribe(&peer.session, filter);
+                world.unsubscribe(&peer, filter);
             },
             &|| {
                 let _ = world.subscribe(&peer, filter);
@@ -123,7 +124,7 @@ fn retained_messages_are_counted_right_from_many_threads() {
 #[test]
 fn messages_published_at_once_all_arrive_without_anybody_asking_again() {
     let world = World::with(crate::hub::HubLimits {
-        queue: crate::session::QueueLimits { messages: 10_000, bytes: 1 << 24, retained: 100 },
+        queue: crate::session::QueueLimits { messages: 10_000, bytes: 1 << 24 },
         ..LIMITS
     });
     let peer = world.connect("client", CLEAN);
@@ -140,4 +141,100 @@ fn messages_published_at_once_all_arrive_without_anybody_asking_again() {
         let of_one: Vec<_> = received.iter().filter(|topic| topic.starts_with(name)).cloned().collect();
         assert_eq!(of_one, (0..500).map(|number| format!("{name}/{number}@0")).collect::<Vec<_>>());
     }
+}
+
+/// A retained message comes wholly before a subscription or wholly after, also where the filter concerns every shard.
+#[test]
+fn what_is_retained_while_somebody_subscribes_comes_once() {
+    for round in 0..ROUNDS {
+        let world = World::with(crate::hub::HubLimits { retained_messages: 1000, retained_bytes: 1 << 20, ..LIMITS });
+        let peer = world.connect("client", CLEAN);
+        let filter = ["#", "a/#", "a/b/#"][round % 3];
+        together([
+            &|| {
+                (0..40).for_each(|number| {
+                    world.retain(&format!("a/b/{number}"), b".", None).unwrap();
+                })
+            },
+            &|| {
+                world.subscribe(&peer, filter).unwrap();
+            },
+        ]);
+        world.settle(&peer);
+        let received = peer.received();
+        let mut topics: Vec<_> = received.iter().map(|it| it.split('@').next().unwrap()).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        assert_eq!((topics.len(), received.len()), (40, 40), "{filter}");
+    }
+}
+
+/// How many members there are, of which sessions, rooms and rosters say the same.
+#[track_caller]
+fn members(world: &World) -> usize {
+    let joined: usize = world.hub.sessions().iter().map(|session| session.lock().joined().len()).sum();
+    let held = world.hub.held();
+    assert_eq!((joined, held.retained, held.rooms), (held.members, held.members, held.members.min(1)));
+    joined
+}
+
+#[test]
+fn a_member_that_is_back_in_the_moment_its_grace_ends_is_in_the_room() {
+    for _ in 0..ROUNDS {
+        let world = World::shipped(LIMITS, RoomsConfig::default());
+        let lost = world.connect("client", KEPT);
+        world.subscribe(&lost, "rooms/demo/signal").unwrap();
+        world.subscribe(&lost, "rooms/demo/presence/+").unwrap();
+        world.disconnect(&lost, End::Lost);
+        let later = world.now + Duration::from_secs(8);
+        together([
+            &|| {
+                while let Some(due) = world.hub.clock.pop_due(later) {
+                    world.hub.due(due, later);
+                }
+            },
+            &|| assert!(world.connect("client", KEPT).present),
+        ]);
+        assert_eq!(members(&world), 1);
+        let subscribed = world.hub.held().subscriptions;
+        assert_eq!(subscribed, 2, "what it has of the room is awake");
+    }
+}
+
+#[test]
+fn two_tabs_that_join_and_go_at_once_leave_one_member_or_none() {
+    for round in 0..ROUNDS {
+        let world = World::shipped(LIMITS, RoomsConfig::default());
+        let tabs = ["one", "two"].map(|id| world.connect(id, if round % 2 == 0 { KEPT } else { CLEAN }));
+        let joins = |tab: &crate::hub::testing::Peer| {
+            let _ = world.subscribe(tab, "rooms/demo/signal");
+        };
+        together([&|| joins(&tabs[0]), &|| joins(&tabs[1]), &|| world.disconnect(&tabs[0], End::Normal)]);
+        assert!(members(&world) <= 1);
+        together([&|| world.disconnect(&tabs[1], End::Normal), &|| joins(&tabs[1])]);
+        assert_eq!(members(&world), 0);
+    }
+}
+
+#[test]
+fn a_topic_table_may_change_while_rooms_are_busy() {
+    let world = World::shipped(LIMITS, RoomsConfig::default());
+    let alice = world.connect("alice", CLEAN);
+    world.subscribe(&alice, "rooms/demo/signal").unwrap();
+    let often = |act: &dyn Fn()| (0..ROUNDS).for_each(|_| act());
+    together([
+        &|| {
+            often(&|| {
+                world.publish_as(&alice, "rooms/demo/presence/user", b"{}", true).ok();
+            });
+        },
+        &|| often(&|| world.hub.policy.replace_table(&TopicRows::default())),
+        &|| {
+            often(&|| {
+                let tab = world.connect("tab", CLEAN);
+                let _ = world.subscribe(&tab, "rooms/demo/signal");
+                world.disconnect(&tab, End::Normal);
+            });
+        },
+    ]);
 }

@@ -3,12 +3,14 @@
 use std::task::{Poll, Waker};
 
 use crate::{
+    backplane::Source,
     client::Client,
     hub::{
         Dirty, End, HubLimits,
         testing::{Asks, CLEAN, KEPT, LIMITS, World},
     },
-    session::QueueLimits,
+    policy::grants::Grants,
+    session::{QueueLimits, testing::parts},
     wire::mqtt::{QoS, ReasonCode, RetainHandling, SubscribeOptions},
 };
 
@@ -42,7 +44,7 @@ fn subscribing_again_replaces_options_and_identifier() {
     world.publish("a");
     assert_eq!(peer.received(), ["a@0 #2"]);
     assert_eq!(world.hub.held().subscriptions, 1);
-    assert!(world.hub.unsubscribe(&peer.session, "a"));
+    assert!(world.unsubscribe(&peer, "a"));
     assert!(!world.publish("a"));
 }
 
@@ -119,8 +121,8 @@ fn retained_messages_come_as_the_options_say() {
     assert_eq!(subscribed("a", QOS_0), 1);
     assert_eq!(subscribed("+", if_new), 1);
     assert_eq!(subscribed("$share/g/a", QOS_0), 0);
-    world.hub.unsubscribe(&peer.session, "$share/g/a");
-    world.hub.unsubscribe(&peer.session, "+");
+    world.unsubscribe(&peer, "$share/g/a");
+    world.unsubscribe(&peer, "+");
     world.retain("a", b"live", None).unwrap();
     assert_eq!(peer.received(), ["a@0"]);
     world.subscribe_with(&peer, "a", as_published, 0).unwrap();
@@ -162,9 +164,25 @@ fn retained_messages_are_bounded_in_number_and_bytes_and_a_refused_one_changes_n
     assert_eq!(peer.received().len(), 3, "what is refused is not delivered");
 }
 
+/// The levels of a topic take more memory than its text.
+#[test]
+fn deep_topics_count_for_the_tree_that_they_need() {
+    for (levels, bytes) in [(3, 7), (4, 9), (5, 11 + 128), (16, 33 + 12 * 128)] {
+        let world = World::with(HubLimits { retained_messages: 1000, retained_bytes: 5000, ..LIMITS });
+        let topic = |number: usize| format!("{number:03}{}", "/x".repeat(levels - 1));
+        let kept = (0..1000).take_while(|number| world.retain(&topic(*number), b".", None).is_ok()).count();
+        assert_eq!((kept, world.retained().1), (5000 / (bytes + 1), kept * (bytes + 1)), "{levels} levels");
+        assert!(world.retain(&topic(0), b"!", None).is_ok(), "in place of one");
+        for number in 0..kept {
+            world.retain(&topic(number), b"", None).unwrap();
+        }
+        world.assert_empty();
+    }
+}
+
 #[test]
 fn more_retained_messages_than_the_queue_holds_all_arrive() {
-    let queue = QueueLimits { messages: 4, bytes: 1000, retained: 100 };
+    let queue = QueueLimits { messages: 4, bytes: 1000 };
     let world = World::with(HubLimits { queue, ..LIMITS });
     for name in 0..10 {
         world.retain(&format!("a/b/{name}"), b".", None).unwrap();
@@ -192,7 +210,7 @@ fn a_session_has_so_many_subscriptions_and_no_more() {
 
 #[test]
 fn a_receiver_that_overflows_is_closed_and_its_memory_given_back() {
-    let queue = QueueLimits { messages: 3, bytes: 1000, retained: 100 };
+    let queue = QueueLimits { messages: 3, bytes: 1000 };
     let mut world = World::with(HubLimits { queue, ..LIMITS });
     let slow = world.connect("slow", KEPT);
     let away = world.connect("away", KEPT);
@@ -220,7 +238,8 @@ fn a_receiver_that_overflows_is_closed_and_its_memory_given_back() {
 fn every_client_in_the_process_is_woken_however_many_there_are() {
     let world = World::new();
     let hub = std::sync::Arc::new(world.hub);
-    let mut clients: Vec<_> = (0..200).map(|n| Client::new(hub.clone(), &format!("client{n}")).unwrap()).collect();
+    let mut clients: Vec<_> =
+        (0..200).map(|n| Client::new(hub.clone(), &format!("client{n}"), Grants::all()).unwrap()).collect();
     let mut woken = Vec::new();
     for client in &mut clients {
         client.subscribe("a", QoS::AtLeastOnce).unwrap();
@@ -260,18 +279,9 @@ fn whoever_is_left_out_of_a_flush_is_written_to_by_its_own() {
     world.subscribe(&peer, "a").unwrap();
     let mut dirty = Dirty::default();
     let properties = &Default::default();
-    let (payload, publisher) = (&b""[..], crate::hub::SubscriberId::SERVER);
-    let parts = crate::hub::Parts {
-        topic: "a",
-        payload,
-        qos: QoS::AtMostOnce,
-        retain: false,
-        raise: false,
-        properties,
-        publisher,
-    };
+    let parts = crate::hub::Parts { qos: QoS::AtMostOnce, ..parts("a", b"", properties) };
     let message = crate::hub::Message::new(&parts, world.now);
-    world.hub.publish(crate::policy::PublishPermit::server(message), world.now, &mut dirty).unwrap();
+    world.hub.publish(Source::Server, crate::policy::PublishPermit::server(message), world.now, &mut dirty).unwrap();
     dirty.flush_except(&peer.session, &world.hub, world.now);
     assert!(peer.received().is_empty());
     world.hub.flush(&peer.session, Some((peer.epoch, b"\xD0\x00")), world.now);
@@ -296,13 +306,9 @@ fn no_local_leaves_out_the_publisher_alone() {
         properties: Default::default(),
         payload: b"",
     };
-    let permit = world
-        .hub
-        .policy
-        .publish(&crate::policy::Identity::local(&peer.session.user), peer.session.id, &publish, world.now)
-        .unwrap();
+    let permit = world.permit(&peer, &publish);
     let mut dirty = Dirty::default();
-    assert_eq!(world.hub.publish(permit, world.now, &mut dirty), Ok(true));
+    assert_eq!(world.hub.publish(Source::Server, permit, world.now, &mut dirty), Ok(true));
     dirty.flush(&world.hub, world.now);
     assert_eq!((peer.received().len(), other.received().len()), (0, 1));
 }

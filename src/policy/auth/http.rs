@@ -228,7 +228,7 @@ impl Asker {
 }
 
 /// The system's authorities, if they are needed.
-fn tls(needed: bool) -> TlsConfig {
+pub(crate) fn tls(needed: bool) -> TlsConfig {
     let found = if needed { rustls_native_certs::load_native_certs().certs } else { Vec::new() };
     let roots = RootCerts::from(found.into_iter().map(|der| Certificate::from_der(&der).to_owned()));
     TlsConfig::builder()

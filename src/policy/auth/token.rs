@@ -298,6 +298,7 @@ impl Tokens {
             token_id: claims.id.map(Into::into),
             claims: claims.other,
             tagged: true,
+            believed: false,
         })
     }
 }

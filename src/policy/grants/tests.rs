@@ -108,7 +108,7 @@ fn what_is_misspelt_grants_nothing_and_is_reported() {
         [
             r#"rooms: "" can be no room: 1 to 64 bytes, no / + # or control character"#,
             r#"rooms: "a/b" can be no room: 1 to 64 bytes, no / + # or control character"#,
-            r#"rooms: "demo": "jion" is not join, listen or admin"#,
+            r#"rooms: "demo": "jion" is not join, listen, admin or members=N"#,
             r#"rooms: "idle" has no right: join, listen or admin"#,
             r##"publish: "a#" is no topic filter"##,
             r#"publish: "" is no topic filter"#,

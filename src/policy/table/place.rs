@@ -39,7 +39,8 @@ impl<'a> Who<'a> {
         };
         match word {
             Word::Oneself => place.user == Reach::One(self.user),
-            Word::Member => matches!(place.room, Reach::One(room) if (self.is_member)(room)),
+            // A place alone is not enough: it may be another connection's of the same user, or the right may be gone.
+            Word::Member => rights().join && matches!(place.room, Reach::One(room) if (self.is_member)(room)),
             Word::Join if place.room == Reach::Absent => self.grants.any_room(),
             Word::Join => rights().join,
             Word::Listen => rights().listen,

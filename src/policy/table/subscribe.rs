@@ -12,6 +12,8 @@ pub struct SubscribeDecision<'f> {
     pub qos: QoS,
     /// The room that this subscription joins, if there is place in it.
     pub joins: Option<&'f str>,
+    /// The one room that everything is in that it matches.
+    pub room: Option<&'f str>,
     /// What it shows of what it matches, by [`PublishDecision::shown_as`](super::PublishDecision::shown_as).
     pub visible: ClassSet,
 }
@@ -67,10 +69,14 @@ impl TopicTable {
         let levels = Levels::of_filter(asked.filter);
         let in_part = asked.is_wild() && who.grants.observe();
         let (mut readable, mut cap, mut joins) = (ClassSet::EMPTY, None, None);
-        let (mut whole, mut covered) = (true, false);
+        let (mut whole, mut covered, mut room) = (true, false, None);
         for (class, row) in self.rows() {
             let Some(common) = place::overlap(&row.filter, &levels, who) else { continue };
             notes.add(self, class, || asked.outcome(row, who, &common));
+            room = match room {
+                None => Some(common.place.room),
+                first => first.filter(|first| *first == common.place.room).or(Some(Reach::Any)),
+            };
             match asked.judge(row, who, &common) {
                 Ok(()) => {
                     // No message is shown by the class of a row for one client.
@@ -92,7 +98,10 @@ impl TopicTable {
         }
         let visible = if whole && covered { ClassSet::ALL } else { readable };
         match cap.filter(|_| (covered || in_part) && visible != ClassSet::EMPTY) {
-            Some(cap) => Ok(SubscribeDecision { qos: asked.qos.min(cap), joins, visible }),
+            Some(cap) => {
+                let room = room.and_then(Reach::name);
+                Ok(SubscribeDecision { qos: asked.qos.min(cap), joins, room, visible })
+            }
             None if asked.is_wild() => Err(Denied { class: None, why: Why::Reach }),
             None => Err(Denied { class: None, why: Why::NoRow }),
         }

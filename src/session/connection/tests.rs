@@ -6,28 +6,30 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
 use crate::{
-    hub::{Hub, HubLimits},
-    policy::{Policy, TopicLimits},
+    config::{AbuseConfig, PresenceConfig, RateConfig, RoomsConfig},
+    hub::{Hub, HubLimits, KeptLimits},
+    policy::{grants::Grants, rate::Throttles, strikes::Strikes},
+    room::Rooms,
     session::{
         QueueLimits, Stream,
         accept::{Incoming, accept},
         edge::{Edge, EdgeLimits},
-        testing::{packets, whole_packets},
+        testing::{packets, policy, whole_packets},
     },
+    wire::mqtt::{Packet, QoS, Version},
 };
 
 const QUEUE: usize = 40;
 
 fn edge() -> Arc<Edge> {
     let limits = HubLimits {
-        queue: QueueLimits { messages: QUEUE, bytes: 1 << 20, retained: 100 },
+        queue: QueueLimits { messages: QUEUE, bytes: 1 << 20 },
         subscriptions: 10,
-        sessions: 10,
+        sessions: KeptLimits { all: 10, per_user: 10, per_address: 10 },
         retained_messages: 10,
         retained_bytes: 1000,
         write_timeout: Duration::from_secs(10),
     };
-    let policy = Policy::open(TopicLimits { levels: 16, bytes: 1000 });
     let frames = ws::Limits { frame: 1 << 16, message: u32::MAX };
     let edge_limits = EdgeLimits {
         connections: 10,
@@ -41,8 +43,12 @@ fn edge() -> Arc<Edge> {
         keep_alive_max: None,
         expiry_v311: 60,
         expiry_max: 60,
+        lost: Duration::from_secs(20),
     };
-    Arc::new(Edge::new(Arc::new(Hub::new(limits, policy, Arc::default())), edge_limits))
+    let rooms = Rooms::new(RoomsConfig::default(), &PresenceConfig::default());
+    let hub = Arc::new(Hub::new(limits, policy(), rooms, "node", Arc::default()));
+    let (throttles, strikes) = (Throttles::new(RateConfig::unlimited()), Strikes::new(AbuseConfig::default()));
+    Arc::new(Edge::new(hub, edge_limits, throttles, strikes))
 }
 
 /// The other end of a connection.
@@ -55,6 +61,13 @@ struct Client {
 impl Client {
     /// Connects with an empty property list where there are any, and reads the CONNACK.
     async fn connect(edge: &Arc<Edge>, version: Version, client_id: &str) -> Self {
+        let mut client = Self::say_connect(edge, version, client_id, b"").await;
+        assert_eq!(client.until(|packet| matches!(packet, Packet::ConnAck(_))).await, 1);
+        client
+    }
+
+    /// The same without waiting, and with more behind it in one piece.
+    async fn say_connect(edge: &Arc<Edge>, version: Version, client_id: &str, behind: &[u8]) -> Self {
         let (pipe, far) = tokio::io::duplex(1 << 20);
         let remote: SocketAddr = ([127, 0, 0, 1], 1).into();
         let slot = edge.slot(remote).unwrap();
@@ -69,9 +82,7 @@ impl Client {
         };
         let id = [&[0, client_id.len() as u8], client_id.as_bytes()].concat();
         let body = [&b"\0\x04MQTT"[..], &[level, 0x02, 0, 0], properties, &id].concat();
-        client.say(&[&[0x10, body.len() as u8], &body[..]].concat()).await;
-        let connack = client.until(|packet| matches!(packet, Packet::ConnAck(_))).await;
-        assert_eq!(connack, 1);
+        client.say(&[&[0x10, body.len() as u8], &body[..], behind].concat()).await;
         client
     }
 
@@ -114,6 +125,55 @@ async fn more_messages_in_one_read_than_a_queue_holds_reach_a_client_that_reads_
     let last = |packet: &Packet<'_>| matches!(packet, Packet::Publish(publish) if publish.payload == b"!");
     assert_eq!(receiver.until(last).await, 20 * QUEUE + 1);
     assert_eq!(sender.until(last).await, 20 * QUEUE + 1, "also where that is its own");
+}
+
+/// One thread serves all, and the order of what happens on it is the test.
+#[tokio::test]
+async fn a_read_that_is_for_very_many_is_handled_in_turns_with_others_between() {
+    for with_connect in [false, true] {
+        // In a task as all the others are.
+        tokio::spawn(flood_for_very_many(with_connect)).await.unwrap();
+    }
+}
+
+async fn flood_for_very_many(with_connect: bool) {
+    const MESSAGES: u8 = 200;
+    let edge = edge();
+    let mut receiver = Client::connect(&edge, Version::V311, "receiver").await;
+    receiver.subscribe("t", QoS::AtMostOnce).await;
+    let inside = |filter: &str| {
+        let client = crate::client::Client::new(Arc::clone(&edge.hub), "inside", Grants::all()).unwrap();
+        client.subscribe(filter, QoS::AtMostOnce).unwrap();
+        client
+    };
+    let crowd: Vec<_> = (1..DELIVERIES / 8).map(|_| inside("t")).collect();
+    let mut last = inside("last");
+    let mut other = Client::connect(&edge, Version::V311, "other").await;
+    let mut flood: Vec<_> = (0..MESSAGES).flat_map(|number| [0x30, 4, 0, 1, b't', number]).collect();
+    flood.extend(b"\xC0\0\x30\x06\0\x04last");
+    let mut sender = if with_connect {
+        Client::say_connect(&edge, Version::V311, "sender", &flood).await
+    } else {
+        let mut sender = Client::connect(&edge, Version::V311, "sender").await;
+        sender.say(&flood).await;
+        sender
+    };
+    for ping in 0..5 {
+        other.say(b"\xC0\0").await;
+        other.until(|packet| matches!(packet, Packet::PingResp)).await;
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        assert!(last.poll_recv(cx).is_pending(), "all of it was routed before ping {ping}");
+    }
+    sender.until(|packet| matches!(packet, Packet::PingResp)).await;
+    assert_eq!(last.recv().await.map(|received| received.topic().to_owned()), Some("last".into()));
+    receiver.until(|packet| matches!(packet, Packet::Publish(publish) if publish.payload == [MESSAGES - 1])).await;
+    let received = packets(&receiver.received, Version::V311);
+    let numbers = received.iter().map(|packet| match packet {
+        Packet::Publish(publish) => publish.payload[0],
+        other => panic!("{other:?}"),
+    });
+    assert!(numbers.eq(0..MESSAGES), "in order, and each once");
+    drop(crowd);
 }
 
 /// [MQTT-3.3.4-7] is for who was told of a Receive Maximum.

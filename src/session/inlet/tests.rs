@@ -16,13 +16,19 @@ use crate::{
 const LIMITS: InletLimits = InletLimits { packet: 1 << 20, frames: ws::Limits { frame: 1 << 20, message: u32::MAX } };
 
 /// Notes what it is handed.
-#[derive(Default)]
 struct Recorder {
     packets: Vec<Vec<u8>>,
     pings: Vec<Vec<u8>>,
     malformed: bool,
     /// Stops behind this many packets.
     stop: Option<usize>,
+    stops: Stop,
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self { packets: Vec::new(), pings: Vec::new(), malformed: false, stop: None, stops: Stop::Taken }
+    }
 }
 
 impl Handler for Recorder {
@@ -32,7 +38,7 @@ impl Handler for Recorder {
 
     fn packet(&mut self, _packet: Packet<'_>, bytes: &[u8]) -> Result<(), Stop> {
         self.packets.push(bytes.to_vec());
-        if self.stop == Some(self.packets.len()) { Err(Stop::Taken) } else { Ok(()) }
+        if self.stop == Some(self.packets.len()) { Err(self.stops) } else { Ok(()) }
     }
 
     fn malformed(&mut self, _bytes: &[u8]) {
@@ -275,4 +281,47 @@ fn a_close_frame_that_came_with_the_first_packet_is_seen_by_the_next_handler() {
     let fed = peer.inlet.feed(&[], LIMITS, &mut peer.seen);
     assert!(matches!(fed, Err(ReadError::Frame(FrameEnd { code: 1001, .. }))), "{fed:?}");
     assert_eq!(peer.seen.packets, [packet(2)]);
+}
+
+/// However a handler takes it, packet by packet or all at once, with no byte read twice and no memory kept.
+#[test]
+fn a_handler_that_pauses_goes_on_where_it_was_before_anything_is_read() {
+    for websocket in [false, true] {
+        let packets = [packet(1), packet(2), packet(3), packet(40_000), packet(4)];
+        let stream = packets.concat();
+        let stream = if websocket { framed(Opcode::Binary, &stream) } else { stream };
+        let mut peer = Peer::new(websocket);
+        peer.script.says(&stream[..50]);
+        peer.script.says(&stream[50..]);
+        let mut seen = Vec::new();
+        let mut paused = 0;
+        loop {
+            peer.seen = Recorder { stop: Some(1), stops: Stop::Pause, ..Recorder::default() };
+            match peer.read() {
+                Poll::Pending => break,
+                Poll::Ready(Err(ReadError::Handled(Stop::Pause))) => paused += 1,
+                Poll::Ready(Ok(Read::More)) => {}
+                other => panic!("{other:?}"),
+            }
+            assert!(peer.seen.packets.len() <= 1);
+            assert_eq!(peer.inlet.tail.capacity(), peer.inlet.tail.len());
+            seen.append(&mut peer.seen.packets);
+        }
+        assert_eq!(seen, packets);
+        assert_eq!((paused, peer.inlet.tail.capacity()), (5, 0));
+    }
+}
+
+#[test]
+fn a_close_frame_behind_a_pause_is_seen_at_the_end() {
+    let mut peer = Peer::new(true);
+    let frames = [framed(Opcode::Binary, &[packet(1), packet(2)].concat()), framed(Opcode::Close, b"\x03\xE9")];
+    peer.script.says(&frames.concat());
+    for count in 1..=2 {
+        peer.seen.stop = Some(count);
+        peer.seen.stops = Stop::Pause;
+        assert!(matches!(peer.read(), Poll::Ready(Err(ReadError::Handled(Stop::Pause)))));
+    }
+    assert_eq!(frame_end(peer.read()), FrameEnd { code: 1001, what: "" });
+    assert_eq!(peer.seen.packets, [packet(1), packet(2)]);
 }

@@ -51,7 +51,8 @@ fn a_packet_of_exactly_the_maximum_packet_size_is_sent_and_a_byte_more_is_not() 
         for (ids, expiry) in [(0, None), (0, Some(9)), (1, None), (3, Some(9))] {
             let message = expiring_message("some/topic", &vec![b'.'; payload], expiry, now);
             let mut delivery = delivery(&message, QoS::ExactlyOnce);
-            (1..=ids).for_each(|n| delivery.ids.add(NonZeroU32::new(n * 1000).unwrap()));
+            let ids: Vec<_> = (1..=ids).map(|n| NonZeroU32::new(n * 1000).unwrap()).collect();
+            delivery.ids = ids[..].into();
             let whole = published(&mut link(terms(Version::V5)), &delivery, Some(1), now).unwrap().len() as u32;
             for aliases in [0, 5] {
                 for (maximum, fits) in [(whole - 1, false), (whole, true), (whole + 1, true)] {
@@ -72,7 +73,7 @@ fn what_surely_fits_does_fit() {
     for payload in 0..200 {
         let message = expiring_message("t", &vec![0; payload], Some(u32::MAX), now);
         let mut delivery = delivery(&message, QoS::AtLeastOnce);
-        (0..3).for_each(|_| delivery.ids.add(NonZeroU32::new(268_435_455).unwrap()));
+        delivery.ids = [NonZeroU32::new(268_435_455).unwrap(); 3][..].into();
         for maximum in payload + 1..payload + 50 {
             let maximum_packet = NonZeroU32::new(maximum as u32);
             let terms = Terms { maximum_packet, topic_aliases: 5, ..terms(Version::V5) };
@@ -116,7 +117,7 @@ fn a_3_1_1_client_gets_no_properties() {
     let now = Instant::now();
     let message = expiring_message("t", b"p", Some(10), now);
     let mut delivery = delivery(&message, QoS::AtMostOnce);
-    delivery.ids.add(NonZeroU32::MIN);
+    delivery.ids = [NonZeroU32::MIN][..].into();
     let bytes = published(&mut link(terms(Version::V311)), &delivery, None, now);
     assert_eq!(bytes.as_deref(), Some(&b"\x30\x04\x00\x01tp"[..]));
 }
@@ -164,4 +165,51 @@ fn the_first_reason_to_close_stands_and_wakes_the_task_once() {
     link.close(CLOSE);
     link.close(Close { reason: ReasonCode::SERVER_SHUTTING_DOWN, what: "later" });
     assert_eq!((link.close, woken.times()), (Some(CLOSE), 1));
+}
+
+/// What a probe comes to that has 20 seconds, in tenths of a second: when pongs and packets come, what is done when.
+fn looks(answers: &[u64], heard: &[u64], seconds: u64) -> Vec<(u64, &'static str)> {
+    let start = Instant::now();
+    let at = |tenths: u64| start + Duration::from_millis(100 * tenths);
+    let mut probe = Probe::new(Duration::from_secs(20));
+    let (mut next, mut said) = (start, Vec::new());
+    for tenth in 0..=10 * seconds {
+        if answers.contains(&tenth) {
+            probe.answer(at(tenth));
+        }
+        if next > at(tenth) {
+            continue;
+        }
+        let last = heard.iter().copied().filter(|heard| *heard <= tenth).max().unwrap_or(0);
+        next = match probe.look(at(last), at(tenth)) {
+            Look::Again(next) => next,
+            Look::Ask(next) => {
+                said.push((tenth, "ask"));
+                next
+            }
+            Look::Lost => {
+                said.push((tenth, "lost"));
+                break;
+            }
+        };
+    }
+    said
+}
+
+#[test]
+fn a_silent_peer_is_asked_after_half_its_time_and_lost_before_all_of_it() {
+    assert_eq!(looks(&[], &[], 60), [(100, "ask"), (180, "lost")]);
+    assert_eq!(looks(&[101], &[], 30), [(100, "ask"), (201, "ask"), (281, "lost")]);
+    assert_eq!(looks(&[], &[50, 99, 150], 32), [(250, "ask")], "who is heard is not asked");
+    assert_eq!(looks(&[], &[105], 40), [(100, "ask"), (205, "ask"), (285, "lost")], "a packet is an answer too");
+}
+
+#[test]
+fn a_peer_that_is_looked_at_late_is_asked_before_it_counts_as_lost() {
+    let start = Instant::now();
+    let mut probe = Probe::new(Duration::from_secs(20));
+    let late = start + Duration::from_secs(300);
+    assert_eq!(probe.look(start, late), Look::Ask(late + Duration::from_secs(8)));
+    assert_eq!(probe.look(start, late + Duration::from_secs(7)), Look::Again(late + Duration::from_secs(8)));
+    assert_eq!(probe.look(start, late + Duration::from_secs(8)), Look::Lost);
 }

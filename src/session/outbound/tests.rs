@@ -7,7 +7,7 @@ use crate::session::testing::{delivery, expiring_message, id, message};
 
 mod model;
 
-const LIMITS: QueueLimits = QueueLimits { messages: 100, bytes: 100_000, retained: 100 };
+const LIMITS: QueueLimits = QueueLimits { messages: 100, bytes: 100_000 };
 
 /// An outgoing side, driven by one line for each event.
 struct Script {
@@ -180,7 +180,7 @@ fn qos_0_is_not_kept_for_the_absent() {
 
 #[test]
 fn qos_0_takes_half_of_the_queue_and_the_rest_overflows() {
-    let limits = QueueLimits { messages: 4, bytes: 1000, retained: 100 };
+    let limits = QueueLimits { messages: 4, bytes: 1000 };
     let mut outbound = Outbound::default();
     let mut push = |qos| outbound.push(delivery(&message("a", b""), qos), &limits, true, Instant::now(), &mut 0);
     assert_eq!([0; 3].map(|_| push(QoS::AtMostOnce)), [Queued::Accepted, Queued::Accepted, Queued::Dropped]);
@@ -190,7 +190,7 @@ fn qos_0_takes_half_of_the_queue_and_the_rest_overflows() {
 
 #[test]
 fn bytes_are_limited_like_messages_but_one_message_always_has_room() {
-    let limits = QueueLimits { messages: 100, bytes: 100, retained: 100 };
+    let limits = QueueLimits { messages: 100, bytes: 100 };
     let mut outbound = Outbound::default();
     let large = message("t", &[0; 199]);
     let small = message("t", &[0; 49]);
@@ -198,6 +198,7 @@ fn bytes_are_limited_like_messages_but_one_message_always_has_room() {
     assert_eq!(push(&large, QoS::AtLeastOnce), Queued::Accepted);
     assert_eq!(push(&small, QoS::AtLeastOnce), Queued::Overflow);
     assert!(outbound.next(1, Instant::now(), &mut 0).is_some());
+    assert!(outbound.puback(id(1)));
     let mut push = |message, qos| outbound.push(delivery(message, qos), &limits, true, Instant::now(), &mut 0);
     assert_eq!(push(&small, QoS::AtMostOnce), Queued::Accepted);
     assert_eq!(push(&small, QoS::AtMostOnce), Queued::Dropped, "50 bytes are half of 100");
@@ -206,16 +207,30 @@ fn bytes_are_limited_like_messages_but_one_message_always_has_room() {
 }
 
 #[test]
-fn retained_messages_for_a_subscription_are_counted_apart() {
-    let limits = QueueLimits { messages: 10, bytes: 1000, retained: 100 };
+fn what_is_not_acknowledged_counts_in_bytes_until_it_need_not_be_sent_again() {
+    let limits = QueueLimits { messages: 100, bytes: 100 };
     let mut outbound = Outbound::default();
-    let live = delivery(&message("a", b""), QoS::AtLeastOnce);
-    let retained = Delivery { stored: true, ..live.clone() };
-    let mut push = |it: &Delivery| outbound.push(it.clone(), &limits, true, Instant::now(), &mut 0);
-    assert!((0..100).all(|_| push(&retained) == Queued::Accepted));
-    assert!((0..10).all(|_| push(&live) == Queued::Accepted));
-    assert_eq!(push(&live), Queued::Overflow);
-    assert_eq!(push(&retained), Queued::Overflow);
+    let message = message("t", &[0; 49]);
+    let now = Instant::now();
+    let push = |outbound: &mut Outbound, qos| outbound.push(delivery(&message, qos), &limits, true, now, &mut 0);
+    let sent = |outbound: &mut Outbound| outbound.next(10, now, &mut 0).is_some();
+    for qos in [QoS::ExactlyOnce, QoS::AtLeastOnce] {
+        assert_eq!(push(&mut outbound, qos), Queued::Accepted);
+        assert!(sent(&mut outbound));
+    }
+    assert_eq!((outbound.queued(), outbound.in_flight(), outbound.bytes), (0, 2, 100));
+    assert_eq!(push(&mut outbound, QoS::AtMostOnce), Queued::Dropped);
+    assert_eq!(push(&mut outbound, QoS::AtLeastOnce), Queued::Overflow);
+    assert_eq!(outbound.pubrec(id(1), ReasonCode::SUCCESS), Some(ReasonCode::SUCCESS));
+    assert_eq!(outbound.pubrec(id(1), ReasonCode::SUCCESS), Some(ReasonCode::SUCCESS));
+    assert_eq!(push(&mut outbound, QoS::AtLeastOnce), Queued::Accepted);
+    assert_eq!(push(&mut outbound, QoS::AtLeastOnce), Queued::Overflow);
+    outbound.reconnect();
+    assert!((0..3).all(|_| sent(&mut outbound)));
+    assert_eq!((outbound.in_flight(), outbound.bytes), (3, 100));
+    assert!(outbound.pubcomp(id(1)) && outbound.puback(id(2)));
+    outbound.discard(Some(id(3)));
+    assert_eq!((outbound.in_flight(), outbound.bytes), (0, 0));
 }
 
 #[test]
@@ -234,7 +249,7 @@ fn identifiers_go_once_around_and_leave_out_0_and_what_is_in_use() {
 #[test]
 fn all_identifiers_can_be_in_use_and_the_only_free_one_is_found_at_once() {
     let mut outbound = Outbound::default();
-    let limits = QueueLimits { messages: 70_000, bytes: 1_000_000, retained: 100 };
+    let limits = QueueLimits { messages: 70_000, bytes: 1_000_000 };
     let delivery = delivery(&message("a", b""), QoS::AtLeastOnce);
     for _ in 0..70_000 {
         outbound.push(delivery.clone(), &limits, true, Instant::now(), &mut 0);
@@ -276,7 +291,7 @@ fn a_burst_gives_its_memory_back() {
     }
     it.sent(100);
     (1..=100).for_each(|packet_id| assert!(it.outbound.puback(id(packet_id))));
-    assert_eq!((it.outbound.queue.capacity(), it.outbound.flight.capacity(), it.outbound.queued_bytes), (0, 0, 0));
+    assert_eq!((it.outbound.queue.capacity(), it.outbound.flight.capacity(), it.outbound.bytes), (0, 0, 0));
 }
 
 #[test]
@@ -288,16 +303,14 @@ fn a_client_in_the_process_takes_what_is_queued_without_the_wire() {
     let taken = it.outbound.take(it.now + Duration::from_secs(2), &mut it.expired);
     assert_eq!(taken.map(|delivery| delivery.message.topic().to_owned()), Some("a".into()));
     assert!(it.outbound.take(it.now, &mut it.expired).is_none());
-    assert_eq!((it.expired, it.outbound.in_flight(), it.outbound.queued_bytes), (1, 0, 0));
+    assert_eq!((it.expired, it.outbound.in_flight(), it.outbound.bytes), (1, 0, 0));
 }
 
 #[test]
-fn subscription_identifiers_add_up_in_order() {
-    let number = |n| NonZeroU32::new(n).unwrap();
-    let mut ids = SubscriptionIds::default();
-    assert_eq!(ids.as_slice(), []);
-    for n in [7, 3, 7] {
-        ids.add(number(n));
+fn subscription_identifiers_are_kept_in_order() {
+    let ids = [7, 3, 7].map(|n| NonZeroU32::new(n).unwrap());
+    for count in 0..=3 {
+        assert_eq!(SubscriptionIds::from(&ids[..count]).as_slice(), &ids[..count]);
     }
-    assert_eq!(ids.as_slice(), [7, 3, 7].map(number));
+    assert_eq!(SubscriptionIds::default().as_slice(), []);
 }

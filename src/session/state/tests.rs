@@ -4,14 +4,15 @@ use std::{num::NonZeroU16, sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
+    policy::Asker,
     session::{
         Close, Delivery, QueueLimits, Terms,
-        testing::{Script, Woken, delivery, expiring_message, id, message, packets, terms},
+        testing::{Script, Woken, delivery, expiring_message, id, identity, message, packets, policy, terms},
     },
     wire::mqtt::{QoS, Version},
 };
 
-const LIMITS: QueueLimits = QueueLimits { messages: 100, bytes: 1 << 20, retained: 100 };
+const LIMITS: QueueLimits = QueueLimits { messages: 100, bytes: 1 << 20 };
 const CLOSE: Close = Close { reason: ReasonCode::SERVER_SHUTTING_DOWN, what: "over" };
 
 /// A session whose client is the script.
@@ -284,8 +285,10 @@ fn subscriptions_are_found_by_filter_and_shrink_when_they_are_gone() {
     let mut state = State::default();
     for filter in ["b", "a", "c", "$share/g/a"] {
         let Err(position) = state.find(filter) else { panic!("{filter} is not there yet") };
-        let options = SubscribeOptions::new(QoS::AtMostOnce);
-        state.subscriptions.insert(position, Kept { filter: filter.into(), options, id: None });
+        let identity = identity("user");
+        let asker = Asker { identity: &identity, client_id: "client", in_room: &|_| false };
+        let permit = policy().subscribe(&asker, filter, SubscribeOptions::new(QoS::AtMostOnce)).unwrap();
+        state.subscriptions.insert(position, Kept::new(&permit, None));
     }
     assert!(state.subscriptions.is_sorted_by(|one, other| one.filter < other.filter));
     assert!(!state.forget("d"));

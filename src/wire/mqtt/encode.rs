@@ -6,7 +6,7 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use super::properties::{id, put_subscription_id};
+use super::properties::{id, put_pair, put_subscription_id};
 use super::reader::MAX_VARINT;
 use super::*;
 
@@ -301,7 +301,8 @@ impl Properties for Will<'_> {
     fn put<S: Sink>(&self, out: &mut S) {
         put_u32(out, id::WILL_DELAY, Some(self.delay).filter(|&delay| delay != 0));
         put_u32(out, id::MESSAGE_EXPIRY, self.properties.message_expiry);
-        self.properties.put_forwarded(out);
+        self.properties.put_all_but_user(out);
+        self.properties.user.put(out);
     }
 }
 
@@ -332,12 +333,16 @@ impl Properties for ConnAckProperties<'_> {
     }
 }
 
+/// The user property by which a broker says who published a message.
+pub const SENDER: &str = "username";
+
 impl Properties for PublishProperties<'_> {
     fn put<S: Sink>(&self, out: &mut S) {
         put_u32(out, id::MESSAGE_EXPIRY, self.message_expiry);
         put_u16(out, id::TOPIC_ALIAS, self.topic_alias.map(NonZeroU16::get));
         self.subscription_ids.iter().for_each(|id| put_subscription_id(out, id));
-        self.put_forwarded(out);
+        self.put_all_but_user(out);
+        self.user.put(out);
     }
 }
 
@@ -348,16 +353,35 @@ impl PublishProperties<'_> {
     ///
     /// Message expiry, topic alias and subscription identifiers differ between receivers: [`publish_header`] adds
     /// them.
-    pub fn encode_forwarded(&self, out: &mut Vec<u8>) {
-        self.put_forwarded(out);
+    ///
+    /// With a `sender`, the user property [`SENDER`] says that name, whatever the list had under that key.
+    pub fn encode_forwarded(&self, sender: Option<&str>, out: &mut Vec<u8>) {
+        self.put_forwarded(sender, out);
     }
 
-    fn put_forwarded<S: Sink>(&self, out: &mut S) {
+    /// How many bytes [`PublishProperties::encode_forwarded`] appends.
+    pub fn forwarded_len(&self, sender: Option<&str>) -> usize {
+        let mut length = Length(0);
+        self.put_forwarded(sender, &mut length);
+        length.0
+    }
+
+    fn put_forwarded<S: Sink>(&self, sender: Option<&str>, out: &mut S) {
+        self.put_all_but_user(out);
+        match sender {
+            None => self.user.put(out),
+            Some(name) => {
+                self.user.iter().filter(|(key, _)| *key != SENDER).for_each(|(key, value)| put_pair(out, key, value));
+                put_pair(out, SENDER, name);
+            }
+        }
+    }
+
+    fn put_all_but_user<S: Sink>(&self, out: &mut S) {
         put_flag(out, id::PAYLOAD_FORMAT, self.payload_is_utf8);
         put_str(out, id::CONTENT_TYPE, self.content_type);
         put_str(out, id::RESPONSE_TOPIC, self.response_topic);
         put_bytes(out, id::CORRELATION_DATA, self.correlation_data);
-        self.user.put(out);
     }
 }
 

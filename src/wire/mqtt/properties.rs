@@ -119,7 +119,7 @@ impl fmt::Debug for UserProperties<'_> {
     }
 }
 
-fn put_pair<S: Sink>(out: &mut S, key: &str, value: &str) {
+pub(super) fn put_pair<S: Sink>(out: &mut S, key: &str, value: &str) {
     out.put(&[id::USER]);
     put_text(out, key);
     put_text(out, value);

@@ -50,6 +50,29 @@ impl ReasonCode {
     pub const SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED: Self = Self(0xA1);
     pub const WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED: Self = Self(0xA2);
 
+    /// A few words for metrics and logs; the specification's own where it has some (2.4).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BAD_USER_NAME_OR_PASSWORD => "bad user name or password",
+            Self::NOT_AUTHORIZED => "not authorized",
+            Self::CLIENT_IDENTIFIER_NOT_VALID => "client identifier not valid",
+            Self::SERVER_UNAVAILABLE => "server unavailable",
+            Self::SERVER_BUSY => "server busy",
+            Self::BANNED => "banned",
+            Self::BAD_AUTHENTICATION_METHOD => "bad authentication method",
+            Self::TOPIC_FILTER_INVALID => "topic filter invalid",
+            Self::TOPIC_NAME_INVALID => "topic name invalid",
+            Self::PACKET_TOO_LARGE => "packet too large",
+            Self::MESSAGE_RATE_TOO_HIGH => "message rate too high",
+            Self::QUOTA_EXCEEDED => "quota exceeded",
+            Self::PAYLOAD_FORMAT_INVALID => "payload format invalid",
+            Self::RETAIN_NOT_SUPPORTED => "retain not supported",
+            Self::MALFORMED_PACKET => "malformed packet",
+            Self::PROTOCOL_ERROR => "protocol error",
+            _ => "other",
+        }
+    }
+
     /// From 0x80 on.
     pub const fn is_error(self) -> bool {
         self.0 >= 0x80

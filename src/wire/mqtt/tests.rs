@@ -336,7 +336,7 @@ proptest! {
             packet_311(&mut tape, 2, &lists)
         }) else { unreachable!() };
         let mut properties = Vec::new();
-        publish.properties.encode_forwarded(&mut properties);
+        publish.properties.encode_forwarded(None, &mut properties);
         let header = PublishHeader {
             dup: publish.dup,
             qos: publish.qos,

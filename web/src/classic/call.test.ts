@@ -12,7 +12,7 @@ beforeEach(() => {
 });
 
 function newCall({ polite = true, camera = true } = {}): [Call, FakePeerConnection] {
-  const call = new Call(polite, camera ? fakeStream("audio", "video") : undefined, {
+  const call = new Call(polite, camera ? fakeStream("audio", "video") : undefined, [], {
     send: (body) => sent.push(body),
     onState: (state) => said.push(state),
     onRemoteStream: () => undefined,

@@ -10,12 +10,6 @@
  */
 import type { SignalBody } from "./signal";
 
-/**
- * STUN and TURN servers. On one machine or in one local network none is needed. For calls through the internet, put
- * yours here: `{ urls: "stun:stun.example.org" }`, `{ urls: "turn:turn.example.org", username: "…", credential: "…" }`.
- */
-const ICE_SERVERS: RTCIceServer[] = [];
-
 export type CallState = "connecting" | "connected" | "lost";
 
 export type Negotiation = Extract<SignalBody, { offer: unknown } | { answer: unknown } | { candidate: unknown }>;
@@ -28,7 +22,7 @@ export interface CallHandlers {
 }
 
 export class Call {
-  readonly #connection = new RTCPeerConnection({ iceServers: ICE_SERVERS });
+  readonly #connection: RTCPeerConnection;
   readonly #remote = new MediaStream();
   /** `null`, the end of candidates, waits like any other. */
   #earlyCandidates: (RTCIceCandidateInit | null)[] = [];
@@ -39,9 +33,10 @@ export class Call {
   constructor(
     readonly polite: boolean,
     private readonly local: MediaStream | undefined,
+    iceServers: RTCIceServer[],
     private readonly on: CallHandlers,
   ) {
-    const connection = this.#connection;
+    const connection = (this.#connection = new RTCPeerConnection({ iceServers }));
     connection.onnegotiationneeded = () => void this.#makeOffer();
     connection.onicecandidate = ({ candidate }) => { this.on.send({ candidate: candidate?.toJSON() ?? null }); };
     connection.ontrack = ({ track }) => {
@@ -49,6 +44,11 @@ export class Call {
       this.on.onRemoteStream(this.#remote);
     };
     connection.onconnectionstatechange = () => { this.#stateChanged(); };
+  }
+
+  /** Servers, or credentials, have changed: they are for the next time that candidates are gathered. */
+  useServers(iceServers: RTCIceServer[]): void {
+    this.#connection.setConfiguration({ ...this.#connection.getConfiguration(), iceServers });
   }
 
   get connected(): boolean {

@@ -37,7 +37,7 @@ export class FakePeerConnection {
   ontrack = null;
   #negotiationQueued = false;
 
-  constructor() {
+  constructor(private configuration: RTCConfiguration = {}) {
     FakePeerConnection.all.push(this);
   }
 
@@ -45,6 +45,14 @@ export class FakePeerConnection {
     const last = FakePeerConnection.all.at(-1);
     if (last === undefined) throw new Error("no peer connection was made");
     return last;
+  }
+
+  getConfiguration(): RTCConfiguration {
+    return this.configuration;
+  }
+
+  setConfiguration(configuration: RTCConfiguration): void {
+    this.configuration = configuration;
   }
 
   addTransceiver(kind: string, { direction }: RTCRtpTransceiverInit): void {

@@ -4,7 +4,7 @@
  *     camera.ts      camera and microphone
  *     signaling.ts   the room: an MQTT topic (MQTT.js)          signal.ts   what the messages look like
  *     pair.ts        who is in the call
- *     call.ts        the peer connection (WebRTC)
+ *     call.ts        the peer connection (WebRTC)               ice.ts      STUN and TURN servers
  *     view.ts        the page
  *
  * To copy the essence into a project of your own, take all but the last.
@@ -74,8 +74,13 @@ function join(room: string): () => void {
   });
 
   const signaling = joinRoom(brokerUrl, room, me, {
+    onIceServers: (servers) => { pair.useServers(servers); },
     onJoined: () => { pair.joined(); },
     onSignal: (signal) => void pair.receive(signal),
+    onReplaced: () => {
+      leave();
+      view.showEnd("replaced");
+    },
     onState: (state, reason) => {
       view.showSignaling(state);
       if (state !== "refused") return;

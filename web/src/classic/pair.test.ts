@@ -41,6 +41,17 @@ describe("a pair", () => {
     expect(await news()).toEqual(["waiting", "hello to all"]);
   });
 
+  it("uses the servers that it is given, in a call that is on as well", async () => {
+    const pair = newPair();
+    const [stun, turn] = [[{ urls: "stun:x" }], [{ urls: "turn:x", username: "u", credential: "c" }]];
+    pair.useServers(stun);
+    void pair.receive({ ...bob, hello: true });
+    await settled();
+    expect(FakePeerConnection.last().getConfiguration().iceServers).toEqual(stun);
+    pair.useServers(turn);
+    expect(FakePeerConnection.last().getConfiguration().iceServers).toEqual(turn);
+  });
+
   it("calls who says hello", async () => {
     const pair = newPair();
     void pair.receive({ ...bob, hello: true });

@@ -38,6 +38,7 @@ interface Peer extends Sender {
 export class Pair {
   #peer: Peer | undefined;
   #local: MediaStream | undefined;
+  #iceServers: RTCIceServer[] = [];
   #ended = false;
   #inbox: Promise<void>;
 
@@ -54,6 +55,12 @@ export class Pair {
   joined(): void {
     this.on.send({ hello: true });
     this.#peer?.call.revive();
+  }
+
+  /** STUN and TURN servers, for this call and the next. */
+  useServers(iceServers: RTCIceServer[]): void {
+    this.#iceServers = iceServers;
+    this.#peer?.call.useServers(iceServers);
   }
 
   /** Resolves when the signal has been dealt with. */
@@ -113,7 +120,7 @@ export class Pair {
   #begin({ username, session }: Sender): Call {
     this.#hangUp();
     // Both sides compare the same two names, so exactly one of them is polite.
-    const call = new Call(this.me.username < username, this.#local, {
+    const call = new Call(this.me.username < username, this.#local, this.#iceServers, {
       send: (body) => { this.on.send(body, session); },
       onState: (state) => { this.on.onPeer(state, username); },
       onRemoteStream: (stream) => { this.on.onRemoteStream(stream); },

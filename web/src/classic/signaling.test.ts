@@ -14,9 +14,9 @@ class FakeClient extends EventEmitter {
   readonly done: unknown[][] = [];
   answerSubscribe: SubscribeCallback = () => undefined;
 
-  subscribe(topic: string, options: unknown, callback: SubscribeCallback): void {
+  subscribe(topic: string, options: unknown, callback?: SubscribeCallback): void {
     this.done.push(["subscribe", topic, options]);
-    this.answerSubscribe = callback;
+    if (topic.endsWith("/signal") && callback) this.answerSubscribe = callback;
   }
   publish(topic: string, payload: string, options: { qos: number }): void {
     this.done.push(["publish", topic, JSON.parse(payload), options.qos]);
@@ -51,7 +51,9 @@ beforeEach(() => {
   room = joinRoom("ws://broker/mqtt", "demo", me, {
     onState: (state, reason) => said.push(reason === undefined ? state : `${state}: ${reason}`),
     onJoined: () => said.push("joined"),
+    onIceServers: (servers) => said.push(`servers ${JSON.stringify(servers)}`),
     onSignal: (signal) => received.push(signal),
+    onReplaced: () => said.push("replaced"),
     onTraffic: ({ direction, type, bytes }) => said.push(`${direction} ${type} ${bytes}`),
     onProblem: (text) => said.push(text),
   });
@@ -71,10 +73,12 @@ describe("the room", () => {
     client.connect();
     client.emit("close");
     client.connect();
-    expect(client.done).toEqual([
+    const each = [
+      ["subscribe", "users/alice/errors", { qos: 0 }],
+      ["subscribe", "users/alice/ice", { qos: 1 }],
       ["subscribe", topic, { qos: 1, nl: true }],
-      ["subscribe", topic, { qos: 1, nl: true }],
-    ]);
+    ];
+    expect(client.done).toEqual([...each, ...each]);
     expect(said).toEqual(["connected", "joined", "reconnecting", "connected", "joined"]);
   });
 
@@ -89,6 +93,21 @@ describe("the room", () => {
     arrive(`{"username":"bob","session":"s2","hello":true}`);
     expect(received).toEqual([{ username: "bob", session: "s2", hello: true }]);
     expect(said).toEqual(["received hello 46"]);
+  });
+
+  it("hears from the broker that another connection has its place, and what was refused", () => {
+    const tell = (line: object) => client.emit("message", "users/alice/errors", new TextEncoder().encode(JSON.stringify(line)));
+    tell({ topic, action: "publish", code: 0x97, reason: "too fast" });
+    tell({ topic, action: "subscribe", code: 0x8e, reason: "replaced" });
+    expect(said).toEqual(["too fast", "replaced"]);
+  });
+
+  it("passes on the servers that the broker tells of, and nothing else from there", () => {
+    const tell = (text: string): boolean => client.emit("message", "users/alice/ice", new TextEncoder().encode(text));
+    tell(`{"iceServers":[{"urls":["stun:x"]}],"ttl":60}`);
+    tell(`{"username":"bob","hello":true}`);
+    expect(said).toEqual([`servers [{"urls":["stun:x"]}]`]);
+    expect(received).toEqual([]);
   });
 
   it("reports what is no signal, and goes on", () => {

@@ -5,6 +5,7 @@
  * which their sender published them, also across a lost connection or a restarted broker, and that nobody hears itself.
  */
 import mqtt from "mqtt";
+import { decodeIceServers, iceTopic } from "./ice";
 import { decodeSignal, encodeSignal, signalType, type Sender, type Signal, type SignalBody, type SignalType } from "./signal";
 
 /** `refused`: the broker does not let us into the room, and trying again would not help. */
@@ -22,7 +23,11 @@ export interface RoomHandlers {
   onState(state: SignalingState, reason?: string): void;
   /** The subscription stands: the first time, and again after every reconnect. */
   onJoined(): void;
+  /** The broker knows STUN and TURN servers. Comes again when their credentials are renewed. */
+  onIceServers(servers: RTCIceServer[]): void;
   onSignal(signal: Signal): void;
+  /** Another connection of the same user has joined the room: it has our place now. */
+  onReplaced(): void;
   onTraffic(traffic: Traffic): void;
   onProblem(text: string): void;
 }
@@ -38,12 +43,17 @@ const SESSION_EXPIRY = 60;
 const WILL_DELAY = 8;
 const RECONNECT_PERIOD_MS = 1000;
 
+/** The code by which the broker says on our errors topic that another connection has our place. */
+const TAKEN_OVER = 0x8e;
+
 export function signalTopic(room: string): string {
   return `rooms/${room}/signal`;
 }
 
 export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHandlers): Room {
   const topic = signalTopic(room);
+  const errors = `users/${me.username}/errors`;
+  const servers = iceTopic(me.username);
   const goodbye = encodeSignal({ ...me, bye: true });
 
   const client = mqtt.connect(brokerUrl, {
@@ -65,6 +75,10 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
   });
 
   client.on("connect", () => {
+    // What the broker has to tell us alone, first, so that it is here before anybody calls us. In packets of their own: we
+    // can do without, should they be refused.
+    client.subscribe(errors, { qos: 0 }, () => undefined);
+    client.subscribe(servers, { qos: 1 }, () => undefined);
     // `nl` is No Local: the broker does not send us what we published.
     client.subscribe(topic, { qos: 1, nl: true }, (error) => {
       if (error === null) {
@@ -80,7 +94,16 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
   client.on("close", () => { if (!client.disconnecting) on.onState("reconnecting"); });
   client.on("error", (error) => { on.onProblem(error.message); });
 
-  client.on("message", (_topic, payload) => {
+  client.on("message", (about, payload) => {
+    if (about === errors) {
+      hear(payload);
+      return;
+    }
+    if (about === servers) {
+      const iceServers = decodeIceServers(payload);
+      if (iceServers !== undefined) on.onIceServers(iceServers);
+      return;
+    }
     const signal = decodeSignal(payload);
     if (signal === undefined) {
       on.onProblem(`ignored a message of ${payload.length} bytes that is no signal`);
@@ -91,6 +114,12 @@ export function joinRoom(brokerUrl: string, room: string, me: Sender, on: RoomHa
     on.onTraffic({ direction: "received", type: signalType(signal), username: signal.username, bytes: payload.length });
     on.onSignal(signal);
   });
+
+  function hear(line: Uint8Array): void {
+    const { code, reason } = JSON.parse(new TextDecoder().decode(line)) as { code?: number; reason: string };
+    if (code === TAKEN_OVER) on.onReplaced();
+    else on.onProblem(reason);
+  }
 
   function publish(body: SignalBody, to?: string): void {
     const payload = encodeSignal({ ...me, ...(to === undefined ? {} : { to }), ...body });

@@ -106,7 +106,7 @@ fn verdict(rows: &[TopicRow], person: &Person, name: &str, subscribe: bool) -> V
         let rights = room.map(|room| person.grants.room(room));
         let holds = |word: Word| match word {
             Word::Oneself => user == Some("a"),
-            Word::Member => room.is_some_and(|room| person.rooms.contains(&room)),
+            Word::Member => room.is_some_and(|room| person.grants.room(room).join && person.rooms.contains(&room)),
             Word::Join => rights.map_or(person.grants.any_room(), |rights| rights.join),
             // Without {room} the reader of the configuration takes neither; here they mean every room.
             Word::Listen => rights.unwrap_or(person.grants.every_room()).listen,

@@ -128,7 +128,7 @@ struct Accepted {
 }
 
 fn push(outbound: &mut Outbound, serial: usize, qos: u8, connected: bool, accepted: &mut Accepted) {
-    let limits = QueueLimits { messages: 12, bytes: 1000, retained: 100 };
+    let limits = QueueLimits { messages: 12, bytes: 1000 };
     let qos = QoS::from_bits(qos).unwrap();
     let before = outbound.queued();
     match outbound.push(delivery(&message(&serial.to_string(), b""), qos), &limits, connected, Instant::now(), &mut 0) {
@@ -190,7 +190,7 @@ fn check(outbound: &Outbound, delivered: Vec<usize>, accepted: &Accepted) {
         assert_eq!(delivered.iter().filter(|it| *it == serial).count(), 1, "[MQTT-4.3.3-1]");
     }
     assert!(accepted.acknowledged.iter().all(|serial| seen.contains(serial)));
-    assert_eq!(outbound.queued_bytes, 0);
+    assert_eq!(outbound.bytes, 0);
     assert!(outbound.queue.capacity() <= 8 && outbound.flight.capacity() <= 8, "a burst's memory is given back");
 }
 

@@ -1,0 +1,64 @@
+//! What is said in a room: in order, kept for a while, and gone with it.
+
+use super::*;
+
+#[test]
+fn offer_and_candidates_arrive_in_order_also_at_who_is_away_in_between() {
+    let broker = house(LONG, |_| {});
+    let mut alice = member(&broker, user(Version::V5, "a", "alice"), "demo");
+    let say = |alice: &mut Connection, from: usize| {
+        for n in from..from + 10 {
+            // The offer at QoS 1 and candidates at QoS 0, as libraries do.
+            let direct = json!({ "username": "alice", "n": n }).to_string();
+            alice.publish(Message::new("rooms/demo/signal/bob", direct).qos(u8::from(n % 10 == 0)));
+        }
+    };
+    let mut expected = 0;
+    let mut bob = broker.connect(kept(Version::V311, "b", "bob"));
+    bob.subscribe("rooms/demo/signal/bob", 1);
+    for _ in 0..3 {
+        say(&mut alice, expected);
+        for _ in 0..5 {
+            assert_eq!(body(&bob.expect_message())["n"], expected);
+            expected += 1;
+        }
+        bob.hang_up();
+        broker.wait_for_connections(1);
+        say(&mut alice, expected + 5);
+        bob = broker.connect(kept(Version::V311, "b", "bob"));
+        for n in 0..15 {
+            let message = bob.expect_message();
+            assert_eq!(body(&message)["n"], expected, "{n}: {message:?}");
+            expected += 1;
+        }
+    }
+}
+
+#[test]
+fn shared_state_is_retained_bounded_and_gone_with_the_room() {
+    let broker = house(LONG, |config| {
+        let state = config.topics.0.iter_mut().find(|row| row.name == "state").expect("a row");
+        state.retain_per_room = Some(3);
+    });
+    let mut alice = member(&broker, user(Version::V5, "a", "alice"), "demo");
+    let set = |n: usize| Message::new(&format!("rooms/demo/state/{n}/deep"), format!("{n}")).qos(2).retain();
+    let codes: Vec<_> = (0..4).map(|n| alice.publish(set(n))).collect();
+    assert_eq!(codes, [0x10, 0x10, 0x10, 0x97]);
+    assert_eq!(alice.publish(set(1)), 0x10, "one that is there may change");
+    assert_eq!(alice.publish(Message { payload: Vec::new(), ..set(0) }), 0x10);
+    assert_eq!(alice.publish(set(3)), 0x10);
+    join(&mut alice, "other");
+    assert_eq!(alice.publish(Message::new("rooms/other/state/x", "x").qos(1).retain()), 0x10, "rooms count apart");
+    let mut bob = member(&broker, user(Version::V5, "b", "bob"), "demo");
+    bob.subscribe("rooms/demo/state/#", 2);
+    let mut state = bob.expect_payloads(3);
+    state.sort();
+    assert_eq!(state, ["1", "2", "3"]);
+    assert_eq!(bob.publish(Message::new("rooms/demo/chat", "{}").qos(1).retain()), 0x87, "chat is not retained");
+    alice.unsubscribe(&["rooms/demo/signal"]);
+    bob.unsubscribe(&["rooms/demo/signal"]);
+    join(&mut bob, "demo");
+    let mut carol = broker.connect(user(Version::V5, "c", "carol"));
+    carol.subscribe("rooms/demo/state/#", 2);
+    carol.expect_nothing();
+}

@@ -6,7 +6,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
@@ -364,7 +364,7 @@ impl Running {
     /// # Errors
     /// So many are revoked already that no more can be.
     pub fn revoke(&self, what: Revocation) -> Result<(), Full> {
-        self.shared.hub.policy.auth.revocations().revoke(what, SystemTime::now())
+        self.shared.hub.revoke(what)
     }
 
     /// Puts the topic table, the rates and the bounds of refusals of `config` in force, for everybody who is connected

@@ -57,6 +57,17 @@ fn what_is_shared_goes_both_ways_once_with_its_properties() {
 }
 
 #[test]
+fn a_will_leaves_as_its_client_would_have_said_it() {
+    let broker = embedded(|_| {});
+    let mut service = embedded_service(&broker, Client::v5("service"));
+    service.subscribe("app/wills", 1);
+    let browser = broker.connect(Client::v5("browser").will(Message::new("app/wills", "gone").qos(1)));
+    browser.hang_up();
+    assert_eq!(service.expect_message().text(), "gone");
+    service.expect_nothing();
+}
+
+#[test]
 fn what_is_not_shared_stays_here() {
     let broker = embedded(|_| {});
     let mut service = embedded_service(&broker, Client::v5("service"));
@@ -225,43 +236,101 @@ fn a_message_as_large_as_the_table_allows_goes_both_ways() {
     assert_eq!(broker.metric("wigwag_backplane_connections_total"), 1);
 }
 
+/// Sends a command and gives back status and reason of its answer.
+fn ask(service: &mut Connection, answers: &str, name: &str, body: Value) -> (u64, String) {
+    let request = Message::new(&format!("wigwag/cmd/{name}"), body.to_string()).qos(1);
+    service.publish(request.response_topic(answers).correlation(name.as_bytes()));
+    let answer = service.expect_message();
+    assert_eq!(answer.correlation.as_deref(), Some(name.as_bytes()));
+    let answer = json_of(&answer);
+    assert_eq!(answer["command"], name);
+    (answer["status"].as_u64().expect("a status"), answer["reason"].as_str().unwrap_or_default().to_owned())
+}
+
 #[test]
-fn commands_are_done_and_answered() {
-    let broker = embedded(|_| {});
+fn messages_to_rooms_and_users_are_sent_and_answered() {
+    let broker = embedded(|config| config.topics = TopicRows::default());
     let mut service = embedded_service(&broker, Client::v5("service"));
-    service.subscribe("app/answers/commands", 1);
-    let mut ask = |name: &str, body: Value| {
-        let request = Message::new(&format!("wigwag/cmd/{name}"), body.to_string()).qos(1);
-        service.publish(request.response_topic("app/answers/commands").correlation(name.as_bytes()));
-        let answer = service.expect_message();
-        assert_eq!(answer.correlation.as_deref(), Some(name.as_bytes()));
-        let answer = json_of(&answer);
-        assert_eq!(answer["command"], name);
-        (answer["status"].as_u64().expect("a status"), answer["reason"].as_str().unwrap_or_default().to_owned())
-    };
-    let mut alice = broker.connect(Client::v5("alice").user_name("alice").clean(false).expiry(60));
-    let to_room = json!({"room": "commands", "topic": "chat", "payload": {"text": "hi"}});
-    assert_eq!(ask("send", to_room.clone()), (404, "nobody listens to chat in room commands".into()));
-    alice.subscribe("rooms/commands/chat", 1);
+    service.subscribe("app/answers/messages", 1);
+    let mut ask = |name: &str, body: Value| ask(&mut service, "app/answers/messages", name, body);
+    let alice = || broker.connect(Client::v5("alice").user_name("alice").clean(false).expiry(60));
+    let mut tab = alice();
+    let to_room = json!({"room": "messages", "topic": "chat", "payload": {"username": "bot", "text": "hi"}});
+    assert_eq!(ask("send", to_room.clone()), (404, "nobody is in this room".into()));
+    assert_eq!(tab.subscribe("rooms/messages/signal", 1), 1);
+    tab.subscribe("rooms/messages/chat", 1);
     assert_eq!(ask("send", to_room), (204, String::new()));
-    assert_eq!(alice.expect_message().gist(), ("rooms/commands/chat", r#"{"text":"hi"}"#, 1, false));
+    let said = tab.expect_message();
+    assert_eq!(said.gist(), ("rooms/messages/chat", r#"{"text":"hi","username":"bot"}"#, 1, false));
+    // It is judged as what the HTTP API sends is.
+    for (below, status) in [("presence/alice", 403), ("control", 403), ("#", 422)] {
+        let body = json!({"room": "messages", "topic": below, "payload": {"action": "close"}});
+        assert_eq!(ask("send", body).0, status, "{below}");
+    }
 
     let to_user = |user: &str| json!({"user": user, "payload": {"n": 1}});
-    assert_eq!(ask("send", to_user("nobody")), (404, "nobody is not connected".into()));
-    let deaf = "alice is connected and does not listen to its inbox";
+    let deaf = "this user does not listen to its inbox";
+    assert_eq!(ask("send", to_user("nobody")), (404, deaf.into()));
     assert_eq!(ask("send", to_user("alice")), (404, deaf.into()));
-    alice.subscribe("users/alice/inbox", 1);
+    tab.subscribe("users/alice/inbox", 1);
     assert_eq!(ask("send", to_user("alice")), (204, String::new()));
-    assert_eq!(alice.expect_message().gist(), ("users/alice/inbox", r#"{"n":1}"#, 1, false));
-    alice.hang_up();
+    assert_eq!(tab.expect_message().gist(), ("users/alice/inbox", r#"{"n":1}"#, 1, false));
+    tab.hang_up();
     broker.wait_for_connections(0);
     assert_eq!(ask("send", to_user("alice")).0, 202);
-    let mut alice = broker.connect(Client::v5("alice").user_name("alice").clean(false).expiry(60));
-    assert_eq!(alice.expect_message().topic, "users/alice/inbox");
+    assert_eq!(alice().expect_message().topic, "users/alice/inbox");
 
-    assert_eq!(ask("send", json!({"payload": 1})), (400, "either a room or a user".into()));
+    assert_eq!(ask("send", json!({"payload": {}})), (400, "either a room or a user".into()));
     assert_eq!(ask("explode", json!({})), (400, "no such command".into()));
-    assert_eq!(broker.metric("wigwag_backplane_commands_total"), 8);
+    assert_eq!(broker.metric("wigwag_backplane_commands_total"), 11);
+}
+
+#[test]
+fn a_service_sees_who_comes_and_goes_and_moderates() {
+    let broker = embedded(|config| config.topics = TopicRows::default());
+    let mut events = embedded_service(&broker, Client::v5("events"));
+    events.subscribe("events/member/#", 1);
+    let mut service = embedded_service(&broker, Client::v5("service"));
+    service.subscribe("app/answers/orders", 1);
+    let mut ask = |name: &str, body: Value| ask(&mut service, "app/answers/orders", name, body);
+    let mut event = || {
+        let message = events.expect_message();
+        assert_eq!(message.qos, 1);
+        let event = json_of(&message);
+        let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        assert_eq!(text("room"), "orders");
+        (message.topic.clone(), text("user"), text("reason"))
+    };
+    let told = |what: &str, user: &str, reason: &str| (format!("events/member/{what}"), user.into(), reason.into());
+    let enter = |user: &str| {
+        let mut connection = broker.connect(Client::v5(user).user_name(user));
+        assert_eq!(connection.subscribe("rooms/orders/signal", 1), 1);
+        connection
+    };
+
+    let mut alice = enter("alice");
+    assert_eq!(event(), told("joined", "alice", ""));
+    let mut bob = enter("bob");
+    assert_eq!(event(), told("joined", "bob", ""));
+
+    let kick = json!({"room": "orders", "user": "bob", "reason": "spam"});
+    assert_eq!(ask("kick", kick.clone()), (204, String::new()));
+    assert_eq!(event(), told("left", "bob", "kicked"));
+    bob.expect_disconnect(0x98);
+    assert_eq!(ask("kick", kick), (404, "that user is not in this room".into()));
+    assert_eq!(ask("kick", json!({"room": "orders"})).0, 422);
+    assert_eq!(ask("limit", json!({"room": "elsewhere", "members": 3})), (404, "nobody is in this room".into()));
+    assert_eq!(ask("lock", json!({"room": "orders"})).0, 204);
+    let mut carol = broker.connect(Client::v5("carol").user_name("carol"));
+    assert_eq!(carol.subscribe("rooms/orders/signal", 1), 0x87);
+
+    assert_eq!(ask("disconnect", json!({"user": "alice"})), (204, String::new()));
+    assert_eq!(event(), told("left", "alice", "disconnected"));
+    alice.expect_disconnect(0x98);
+    assert_eq!(ask("disconnect", json!({"user": "alice"})), (404, "this user is not connected".into()));
+    assert_eq!(ask("revoke", json!({"user": "carol"})), (204, String::new()));
+    carol.expect_disconnect(0x98);
+    events.expect_nothing();
 }
 
 #[test]
@@ -269,13 +338,13 @@ fn a_service_of_3_1_1_says_in_the_command_where_its_answer_goes() {
     let broker = embedded(|_| {});
     let mut service = embedded_service(&broker, Client::v311("service"));
     service.subscribe("services/answers", 1);
-    let body = json!({"user": "nobody", "payload": 1, "reply_to": "services/answers", "id": "seven"});
+    let body = json!({"user": "nobody", "payload": {}, "reply_to": "services/answers", "id": "seven"});
     service.publish(Message::new("wigwag/cmd/send", body.to_string()).qos(1));
     let answer = json_of(&service.expect_message());
     assert_eq!((answer["status"].as_u64(), answer["id"].as_str()), (Some(404), Some("seven")));
     // An answer is never a command, and never something that the broker would not survive.
     for reply_to in ["wigwag/cmd/send", "ü", "a/#", ""] {
-        let body = json!({"user": "nobody", "payload": 1, "reply_to": reply_to});
+        let body = json!({"user": "nobody", "payload": {}, "reply_to": reply_to});
         service.publish(Message::new("wigwag/cmd/send", body.to_string()).qos(1));
     }
     broker.wait_for_metric("wigwag_backplane_dropped_total{reason=\"not for clients\"}", 4);
@@ -290,7 +359,7 @@ fn commands_can_be_switched_off() {
     });
     let mut service = embedded_service(&broker, Client::v5("service"));
     service.subscribe("app/answers/off", 1);
-    let body = json!({"user": "nobody", "payload": 1, "reply_to": "app/answers/off"}).to_string();
+    let body = json!({"user": "nobody", "payload": {}, "reply_to": "app/answers/off"}).to_string();
     service.publish(Message::new("wigwag/cmd/send", body).qos(1));
     // Other servers of this process answer; this one does not.
     assert_eq!(broker.metric("wigwag_backplane_commands_total"), 0);

@@ -7,53 +7,27 @@
 use std::time::Instant;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
-use super::Source;
 use crate::{
-    hub::{Dirty, Hub},
-    policy::valid_name,
-    wire::mqtt::{QoS, topic},
+    hub::{Declined, Dirty, Hub, operator},
+    policy::{Identity, valid_name},
+    room::{Action, Moderation},
 };
 
 /// A command that was understood.
 #[derive(Debug, PartialEq)]
 pub enum Command {
     /// `send` with `room`, `topic` (below the room), `payload`, `qos`.
-    SendToRoom { room: String, topic: String, payload: Value, qos: QoS },
+    SendToRoom { room: String, topic: Option<String>, payload: String, qos: Option<u64> },
     /// `send` with `user` and `payload`: to its inbox.
-    SendToUser { user: String, payload: Value },
-    /// What room admins do.
-    Moderate(Moderation),
+    SendToUser { user: String, payload: String },
+    /// `kick`, `ban`, `unban`, `lock`, `unlock`, `close`, `limit` with `room` and what they need.
+    Moderate { room: String, order: Moderation },
     /// `disconnect` with `user`: its connections end.
     Disconnect { user: String, reason: Option<String> },
     /// `revoke` with `user`: they end, and its tokens are good no more.
-    Revoke { user: String, reason: Option<String> },
-}
-
-/// `kick`, `ban`, `unban`, `lock`, `unlock`, `close`, `limit` with `room` and what they need.
-#[derive(Debug, PartialEq)]
-pub struct Moderation {
-    pub action: Action,
-    pub room: String,
-    /// Of `kick`, `ban`, `unban`.
-    pub user: Option<String>,
-    /// Of `kick`, `ban`.
-    pub seconds: Option<u64>,
-    /// Of `limit`.
-    pub members: Option<usize>,
-    pub reason: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    Kick,
-    Ban,
-    Unban,
-    Lock,
-    Unlock,
-    Close,
-    Limit,
+    Revoke { user: String },
 }
 
 /// What became of a command.
@@ -63,14 +37,7 @@ pub enum Answer {
     Done,
     /// A message waits for a user who is not connected, in a session that is kept.
     Kept,
-    /// The room or the user is not there.
-    NotFound(String),
-    /// It makes no sense.
-    Invalid(String),
-    /// The server may not or cannot.
-    Refused(String),
-    /// This server does not do that.
-    Unavailable,
+    Declined(Declined),
 }
 
 impl Answer {
@@ -79,10 +46,7 @@ impl Answer {
         match self {
             Self::Done => 204,
             Self::Kept => 202,
-            Self::Invalid(_) => 400,
-            Self::NotFound(_) => 404,
-            Self::Refused(_) => 409,
-            Self::Unavailable => 501,
+            Self::Declined(declined) => declined.status,
         }
     }
 
@@ -90,15 +54,14 @@ impl Answer {
         match self {
             Self::Done => None,
             Self::Kept => Some("not connected; the message waits for its session"),
-            Self::Unavailable => Some("not available"),
-            Self::NotFound(reason) | Self::Invalid(reason) | Self::Refused(reason) => Some(reason),
+            Self::Declined(declined) => Some(&declined.what),
         }
     }
 }
 
 /// A command as it came, and where its answer goes.
 pub struct Request {
-    pub command: Result<Command, Answer>,
+    pub command: Result<Command, Declined>,
     /// What the service calls it, to tell answers apart where MQTT 3.1.1 has no correlation data.
     id: Option<Value>,
     /// Where it wants the answer, likewise.
@@ -125,8 +88,8 @@ struct Body {
     room: Option<String>,
     user: Option<String>,
     topic: Option<String>,
-    payload: Option<Value>,
-    qos: Option<u8>,
+    payload: Option<Box<RawValue>>,
+    qos: Option<u64>,
     seconds: Option<u64>,
     members: Option<usize>,
     reason: Option<String>,
@@ -143,7 +106,7 @@ impl Command {
                 // Where the answer goes may be readable still.
                 let loose: Value = serde_json::from_slice(payload).unwrap_or_default();
                 let reply_to = loose.get("reply_to").and_then(Value::as_str).map(Into::into);
-                let command = Err(Answer::Invalid(format!("not the JSON that is asked for: {error}")));
+                let command = Err(invalid(format!("not the JSON that is asked for: {error}")));
                 return Request { command, id: loose.get("id").cloned(), reply_to };
             }
         };
@@ -151,149 +114,115 @@ impl Command {
         Request { command: Self::from_body(name, body), id, reply_to }
     }
 
-    fn from_body(name: &str, body: Body) -> Result<Self, Answer> {
-        let action = match name {
-            "send" => return Self::send(body),
-            "disconnect" => return Ok(Self::Disconnect { user: named("user", body.user)?, reason: body.reason }),
-            "revoke" => return Ok(Self::Revoke { user: named("user", body.user)?, reason: body.reason }),
-            "kick" => Action::Kick,
-            "ban" => Action::Ban,
-            "unban" => Action::Unban,
-            "lock" => Action::Lock,
-            "unlock" => Action::Unlock,
-            "close" => Action::Close,
-            "limit" => Action::Limit,
-            _ => return Err(Answer::Invalid("no such command".into())),
-        };
-        let user = match action {
-            Action::Kick | Action::Ban | Action::Unban => Some(named("user", body.user)?),
-            _ => None,
-        };
-        if action == Action::Limit && body.members.is_none() {
-            return Err(missing("members"));
-        }
-        let room = named("room", body.room)?;
-        let Body { seconds, members, reason, .. } = body;
-        Ok(Self::Moderate(Moderation { action, room, user, seconds, members, reason }))
-    }
-
-    fn send(body: Body) -> Result<Self, Answer> {
-        let payload = body.payload.ok_or_else(|| missing("payload"))?;
-        match (body.room, body.user) {
-            (Some(room), None) => {
-                let room = named("room", Some(room))?;
-                let below = body.topic.ok_or_else(|| missing("topic"))?;
-                if !topic::valid_name(&below) || below.starts_with("presence") {
-                    return Err(Answer::Invalid(format!("{below:?} is no topic of a room that a service may write")));
+    fn from_body(name: &str, body: Body) -> Result<Self, Declined> {
+        let Body { user, seconds, members, reason, .. } = body;
+        match name {
+            "send" => {
+                let payload = body.payload.ok_or_else(|| missing("payload"))?.get().to_owned();
+                match (body.room, user) {
+                    (Some(room), None) => {
+                        let room = named("room", Some(room))?;
+                        Ok(Self::SendToRoom { room, topic: body.topic, payload, qos: body.qos })
+                    }
+                    (None, Some(user)) => Ok(Self::SendToUser { user: named("user", Some(user))?, payload }),
+                    _ => Err(invalid("either a room or a user".into())),
                 }
-                let qos = QoS::from_bits(body.qos.unwrap_or(1));
-                let qos = qos.ok_or_else(|| Answer::Invalid("qos is 0, 1 or 2".into()))?;
-                Ok(Self::SendToRoom { room, topic: below, payload, qos })
             }
-            (None, Some(user)) => Ok(Self::SendToUser { user: named("user", Some(user))?, payload }),
-            _ => Err(Answer::Invalid("either a room or a user".into())),
+            "disconnect" => Ok(Self::Disconnect { user: named("user", user)?, reason }),
+            "revoke" => Ok(Self::Revoke { user: named("user", user)? }),
+            name => {
+                let action = Action::named(name).ok_or_else(|| invalid("no such command".into()))?;
+                let order = Moderation { username: None, action, user, seconds, members, reason };
+                Ok(Self::Moderate { room: named("room", body.room)?, order })
+            }
         }
     }
 
-    /// Does it.
-    pub fn execute(self, hub: &Hub, now: Instant, dirty: &mut Dirty) -> Answer {
+    /// Does it, as the HTTP API does.
+    pub fn execute(self, hub: &Hub, now: Instant, dirty: &mut Dirty) -> Result<Answer, Declined> {
+        // A service speaks for whom it likes.
+        let service = || Identity { tagged: false, ..operator() };
         match self {
             Self::SendToRoom { room, topic, payload, qos } => {
-                let topic_in_room = format!("rooms/{room}/{topic}");
-                let permit = hub.policy.server_message(&topic_in_room, &bytes(&payload), qos, false);
-                match hub.publish(Source::Server, permit, now, dirty) {
-                    Ok(true) => Answer::Done,
-                    Ok(false) => Answer::NotFound(format!("nobody listens to {topic} in room {room}")),
-                    Err(refusal) => Answer::Refused(refusal.what.into()),
-                }
+                hub.send_to_room(&service(), (&room, topic.as_deref()), payload.as_bytes(), qos, dirty)?;
             }
             Self::SendToUser { user, payload } => {
-                let inbox = format!("users/{user}/inbox");
-                let permit = hub.policy.server_message(&inbox, &bytes(&payload), QoS::AtLeastOnce, false);
-                match hub.publish(Source::Server, permit, now, dirty) {
-                    Ok(true) if hub.is_connected(&user) => Answer::Done,
-                    Ok(true) => Answer::Kept,
-                    Ok(false) if hub.is_connected(&user) => {
-                        Answer::NotFound(format!("{user} is connected and does not listen to its inbox"))
-                    }
-                    Ok(false) => Answer::NotFound(format!("{user} is not connected")),
-                    Err(refusal) => Answer::Refused(refusal.what.into()),
+                hub.send_to_user(&service(), &user, payload.as_bytes(), dirty)?;
+                if !hub.is_connected(&user) {
+                    return Ok(Answer::Kept);
                 }
             }
-            // Rooms as such, and the ends of connections, are not known here.
-            Self::Moderate(_) | Self::Disconnect { .. } | Self::Revoke { .. } => Answer::Unavailable,
+            Self::Moderate { room, order } => hub.order(&room, &order, now)?,
+            Self::Disconnect { user, reason } => hub.disconnect_by_order(&user, reason.as_deref(), now)?,
+            Self::Revoke { user } => hub.revoke_user(&user)?,
         }
+        Ok(Answer::Done)
     }
 }
 
-/// Text goes as JSON, too: topics of rooms and inboxes are JSON.
-fn bytes(payload: &Value) -> Vec<u8> {
-    payload.to_string().into_bytes()
-}
-
-fn named(key: &str, name: Option<String>) -> Result<String, Answer> {
+fn named(key: &str, name: Option<String>) -> Result<String, Declined> {
     let name = name.ok_or_else(|| missing(key))?;
-    if valid_name(&name) { Ok(name) } else { Err(Answer::Invalid(format!("{name:?} cannot be a {key}"))) }
+    if valid_name(&name) { Ok(name) } else { Err(invalid(format!("{name:?} cannot be a {key}"))) }
 }
 
-fn missing(key: &str) -> Answer {
-    Answer::Invalid(format!("{key} is missing"))
+fn missing(key: &str) -> Declined {
+    invalid(format!("{key} is missing"))
+}
+
+fn invalid(what: String) -> Declined {
+    Declined::new(400, what)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(name: &str, body: Value) -> Result<Command, Answer> {
-        Command::parse(name, body.to_string().as_bytes()).command
+    fn parse(name: &str, body: &str) -> Result<Command, Declined> {
+        Command::parse(name, body.as_bytes()).command
     }
 
     #[test]
     fn commands_are_read_with_all_they_need() {
-        let send = parse("send", json!({"room": "demo", "topic": "chat", "payload": {"text": "hi"}}));
-        let payload = json!({"text": "hi"});
-        let (room, topic) = ("demo".into(), "chat".into());
-        assert_eq!(send, Ok(Command::SendToRoom { room, topic, payload, qos: QoS::AtLeastOnce }));
-        let send = parse("send", json!({"user": "alice~phone", "payload": 1}));
-        assert_eq!(send, Ok(Command::SendToUser { user: "alice~phone".into(), payload: json!(1) }));
-        let kick = parse("kick", json!({"room": "demo", "user": "bob", "seconds": 60, "reason": "spam"}));
-        let expected = Moderation {
+        let send = parse("send", r#"{"room": "demo", "topic": "chat", "payload": {"b": 1, "a": 2}}"#);
+        let (room, topic, payload) = ("demo".into(), Some("chat".into()), r#"{"b": 1, "a": 2}"#.into());
+        assert_eq!(send, Ok(Command::SendToRoom { room, topic, payload, qos: None }), "as it came");
+        let send = parse("send", r#"{"user": "alice~phone", "payload": {}}"#);
+        assert_eq!(send, Ok(Command::SendToUser { user: "alice~phone".into(), payload: "{}".into() }));
+        let kick = parse("kick", r#"{"room": "demo", "user": "bob", "seconds": 60, "reason": "spam"}"#);
+        let order = Moderation {
             action: Action::Kick,
-            room: "demo".into(),
             user: Some("bob".into()),
             seconds: Some(60),
-            members: None,
             reason: Some("spam".into()),
+            ..Moderation::default()
         };
-        assert_eq!(kick, Ok(Command::Moderate(expected)));
-        for name in ["lock", "unlock", "close"] {
-            assert!(matches!(parse(name, json!({"room": "demo"})), Ok(Command::Moderate(_))), "{name}");
+        assert_eq!(kick, Ok(Command::Moderate { room: "demo".into(), order }));
+        for name in ["lock", "unlock", "close", "limit", "ban", "unban"] {
+            assert!(matches!(parse(name, r#"{"room": "demo"}"#), Ok(Command::Moderate { .. })), "{name}");
         }
-        assert!(parse("limit", json!({"room": "demo", "members": 8})).is_ok());
-        assert!(parse("disconnect", json!({"user": "bob"})).is_ok() && parse("revoke", json!({"user": "bob"})).is_ok());
+        let (user, reason) = ("bob".to_owned(), None);
+        let disconnect = parse("disconnect", r#"{"user": "bob"}"#);
+        assert_eq!(disconnect, Ok(Command::Disconnect { user: user.clone(), reason }));
+        assert_eq!(parse("revoke", r#"{"user": "bob"}"#), Ok(Command::Revoke { user }));
     }
 
     #[test]
     fn what_cannot_be_understood_is_an_answer() {
         for (name, body) in [
-            ("send", json!({"room": "demo", "topic": "chat"})),
-            ("send", json!({"room": "demo", "payload": 1})),
-            ("send", json!({"room": "demo", "user": "bob", "topic": "chat", "payload": 1})),
-            ("send", json!({"room": "a/b", "topic": "chat", "payload": 1})),
-            ("send", json!({"room": "demo", "topic": "#", "payload": 1})),
-            ("send", json!({"room": "demo", "topic": "presence/bob", "payload": 1})),
-            ("send", json!({"room": "demo", "topic": "chat", "payload": 1, "qos": 3})),
-            ("send", json!({"user": "+", "payload": 1})),
-            ("kick", json!({"room": "demo"})),
-            ("limit", json!({"room": "demo"})),
-            ("lock", json!({})),
-            ("lock", json!({"room": "demo", "rooom": 1})),
-            ("explode", json!({"room": "demo"})),
-            ("send", json!([])),
+            ("send", r#"{"room": "demo", "topic": "chat"}"#),
+            ("send", r#"{"payload": {}}"#),
+            ("send", r#"{"room": "demo", "user": "bob", "topic": "chat", "payload": {}}"#),
+            ("send", r#"{"room": "a/b", "topic": "chat", "payload": {}}"#),
+            ("send", r#"{"room": "demo", "topic": "chat", "payload": {}, "qos": -1}"#),
+            ("send", r#"{"user": "+", "payload": {}}"#),
+            ("lock", "{}"),
+            ("lock", r#"{"room": "demo", "rooom": 1}"#),
+            ("explode", r#"{"room": "demo"}"#),
+            ("send", "[]"),
+            ("lock", "{"),
         ] {
-            assert_eq!(parse(name, body.clone()).map_err(|answer| answer.status()), Err(400), "{name} {body}");
+            assert_eq!(parse(name, body).map_err(|declined| declined.status), Err(400), "{name} {body}");
         }
-        assert_eq!(Command::parse("lock", b"{").command.map_err(|answer| answer.status()), Err(400));
     }
 
     #[test]

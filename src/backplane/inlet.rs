@@ -15,7 +15,7 @@ use super::{
     command::{Answer, Command},
 };
 use crate::{
-    hub::{Dirty, Hub},
+    hub::{Declined, Dirty, Hub},
     wire::mqtt::{Publish, PublishProperties, QoS, topic},
 };
 
@@ -108,11 +108,9 @@ impl Inlet {
     fn command(&mut self, name: &str, incoming: &Incoming<'_>, now: Instant) {
         self.backplane.figures.commands.increment(1);
         let mut request = Command::parse(name, incoming.payload);
-        let command = std::mem::replace(&mut request.command, Err(Answer::Done));
-        let answer = match command {
-            Ok(command) => command.execute(&self.hub, now, &mut self.dirty),
-            Err(answer) => answer,
-        };
+        let command = std::mem::replace(&mut request.command, Err(Declined::new(400, "")));
+        let answer = command.and_then(|command| command.execute(&self.hub, now, &mut self.dirty));
+        let answer = answer.unwrap_or_else(Answer::Declined);
         tracing::info!(command = ?name, status = answer.status(), "a command from the backplane");
         let Some(reply_to) = incoming.properties.response_topic.or(request.reply_to.as_deref()) else { return };
         // rumqttd does not survive a topic that begins otherwise; and an answer is no command.

@@ -9,13 +9,12 @@ use ring::hmac;
 use super::Problem;
 use crate::{
     config::{ApiConfig, Secret},
-    policy::{Identity, Refusal, grants::Grants},
+    hub,
+    policy::{Identity, Refusal},
     server::Shared,
     wire::mqtt::ReasonCode,
 };
 
-/// What messages of somebody with a key are tagged with.
-const OPERATOR: &str = "operator";
 /// When somebody who failed too often may come back, about.
 const PENALTY: Duration = Duration::from_secs(4);
 
@@ -88,7 +87,7 @@ pub fn identify(shared: &Shared, request: &Request) -> Result<Caller, Problem> {
         return Err(Problem::unauthorized("credentials look like Authorization: Bearer …", false));
     };
     if shared.operators.knows(token) {
-        return Ok(Caller { identity: Identity::local(OPERATOR, Grants::service()), operator: true });
+        return Ok(Caller { identity: hub::operator(), operator: true });
     }
     let remote: IpAddr = crate::http::client_address(shared, request);
     match shared.hub.policy.auth.bearer(token, remote) {

@@ -67,6 +67,7 @@ test-browser: setup pages binary
 
 test-readme: setup pages binary
 	@$(STEP) readme scripts/with-broker --default-ports scripts/readme-test
+	@$(STEP) readme-services scripts/with-broker --default-ports scripts/readme-test docs/backplane.md
 
 summary:
 	@$(STEP) --summary

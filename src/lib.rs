@@ -27,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backplane;
 mod client;
 pub mod config;
 mod http;
@@ -42,6 +43,7 @@ mod webhooks;
 pub mod wire;
 mod worker;
 
+pub use backplane::Access as BackplaneAccess;
 pub use client::{Client, ClientError, NameError, Received};
 pub use config::Config;
 pub use hub::Held;

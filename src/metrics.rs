@@ -122,6 +122,18 @@ impl Metrics {
         with_local_recorder(&self.recorder, || counter!("wigwag_connections_ended_total", "how" => how).increment(1));
     }
 
+    /// Makes handles of a part of the server that is not always there.
+    pub fn register<T>(&self, descriptions: &[(&'static str, &'static str)], make: impl FnOnce() -> T) -> T {
+        for &(name, help) in descriptions {
+            if name.ends_with("_total") {
+                self.recorder.describe_counter(name.into(), None, help.into());
+            } else {
+                self.recorder.describe_gauge(name.into(), None, help.into());
+            }
+        }
+        with_local_recorder(&self.recorder, make)
+    }
+
     /// Counts the end of a stay.
     pub fn left(&self, reason: Reason) {
         self.leaves[reason as usize].increment(1);

@@ -6,12 +6,13 @@ use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
 
 use crate::{
+    backplane,
     client::{Client, NameError},
     config::Config,
     http::{self, api::Operators},
@@ -64,6 +65,7 @@ pub struct Running {
     addresses: Addresses,
     workers: Workers,
     stop: watch::Sender<bool>,
+    backplane: Option<backplane::Access>,
 }
 
 /// What the server's parts, and handlers of HTTP requests, have in common.
@@ -99,6 +101,8 @@ pub enum StartError {
     File { key: &'static str, problem: String },
     /// Threads or their event queues could not be made.
     Workers(io::Error),
+    /// The broker for services could not be started.
+    Backplane(backplane::StartError),
 }
 
 impl std::fmt::Display for StartError {
@@ -109,6 +113,7 @@ impl std::fmt::Display for StartError {
             Self::Auth(error) => write!(f, "{error}"),
             Self::File { key, problem } => write!(f, "{key}: {problem}"),
             Self::Workers(error) => write!(f, "cannot start worker threads: {error}"),
+            Self::Backplane(error) => write!(f, "{error}"),
         }
     }
 }
@@ -119,6 +124,7 @@ impl std::error::Error for StartError {
             Self::Bind { error, .. } | Self::Workers(error) => Some(error),
             Self::Tls(error) => Some(error),
             Self::Auth(error) => Some(error),
+            Self::Backplane(error) => Some(error),
             Self::File { .. } => None,
         }
     }
@@ -157,7 +163,16 @@ impl std::error::Error for ReloadError {
 
 /// How long a shutdown waits, after everything else, for workers that are in the middle of something.
 const LAST_WORK: Duration = Duration::from_secs(2);
+/// How long a start waits for the embedded broker, which says itself how it is after that.
+const FIRST_ROUND_TRIP: Duration = Duration::from_secs(5);
 const SHUTTING_DOWN: Close = Close { reason: ReasonCode::SERVER_SHUTTING_DOWN, what: "the server is shutting down" };
+
+impl Addresses {
+    /// All there are, those of MQTT over TCP first.
+    fn all(&self) -> impl Iterator<Item = SocketAddr> {
+        [&self.mqtt, &self.mqtts, &self.http, &self.https].into_iter().flatten().copied()
+    }
+}
 
 impl Server {
     pub fn builder() -> Builder {
@@ -193,6 +208,7 @@ impl Builder {
         let operators = Operators::new(&config.api).map_err(file("api.keys_file"))?;
         let ice = Ice::new(&config.ice).map_err(file("ice.secret_file"))?;
         let (listeners, addresses) = bind(&config)?;
+        let backplane = backplane::start(&config).await.map_err(StartError::Backplane)?;
         let workers = Workers::start(config.server.workers).map_err(StartError::Workers)?;
         let (stop, stopping) = watch::channel(false);
         let limits = TopicLimits { levels: config.limits.topic_levels, bytes: config.limits.topic_length };
@@ -207,8 +223,15 @@ impl Builder {
         let edge = Arc::new(Edge::new(Arc::clone(&hub), edge_limits(&config), throttles, strikes));
         let shared =
             Arc::new(Shared { edge, hub, workers: workers.clone(), config, operators, stopping, tls: certificate });
+        let first = addresses.all().next();
+        let join = |backplane: backplane::Started| backplane.join(&shared.config, &shared.hub, &workers, first);
+        let backplane = backplane.and_then(join);
         shared.start(listeners);
-        Ok(Running { shared, addresses, workers, stop })
+        // What is in this process is there when the server is; another broker may come whenever it likes.
+        if let Some(link) = shared.hub.backplane.get().filter(|_| backplane.is_some()) {
+            link.up_by(Instant::now() + FIRST_ROUND_TRIP).await;
+        }
+        Ok(Running { shared, addresses, workers, stop, backplane })
     }
 }
 
@@ -277,6 +300,16 @@ impl Running {
         &self.addresses
     }
 
+    /// How the operator's services reach the embedded broker, where there is one.
+    pub fn backplane(&self) -> Option<&backplane::Access> {
+        self.backplane.as_ref()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.shared.hub
+    }
+
     /// A router with the WebSocket endpoint (`/mqtt`, as configured), to be merged into an application's own.
     ///
     /// Connections that are upgraded there move to this server's workers and cost what its own connections cost. Only
@@ -340,7 +373,7 @@ impl Running {
     /// # Errors
     /// So many are revoked already that no more can be.
     pub fn revoke(&self, what: Revocation) -> Result<(), Full> {
-        self.shared.hub.policy.auth.revocations().revoke(what, SystemTime::now())
+        self.shared.hub.revoke(what)
     }
 
     /// Puts the topic table, the rates and the bounds of refusals of `config` in force, for everybody who is connected
@@ -366,6 +399,9 @@ impl Running {
         // Who has not taken everything by now is told at least why it does not get it.
         self.shared.hub.close_all(SHUTTING_DOWN);
         self.without_sockets_by(deadline).await;
+        if let Some(backplane) = self.shared.hub.backplane.get() {
+            backplane.drain(deadline).await;
+        }
         if let Some(webhooks) = &self.shared.hub.webhooks {
             webhooks.finish(deadline.max(Instant::now() + LAST_WORK)).await;
         }
@@ -422,7 +458,7 @@ fn bind(config: &Config) -> Result<(Vec<Listener>, Addresses), StartError> {
     Ok((listeners, addresses))
 }
 
-fn listen(address: SocketAddr) -> io::Result<StdListener> {
+pub(crate) fn listen(address: SocketAddr) -> io::Result<StdListener> {
     use socket2::{Domain, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;

@@ -7,6 +7,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+/// Where services connect.
+const LISTEN: &str = "WIGWAG_BACKPLANE__EMBEDDED__LISTEN";
 const ANY_PORT: [&str; 4] = ["--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"];
 
 /// A running broker, killed if the test does not see it end.
@@ -20,6 +22,9 @@ impl Broker {
     fn start(mut command: Command) -> Self {
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("serve");
         std::fs::create_dir_all(&directory).expect("the test directory is writable");
+        if command.get_envs().all(|(name, _)| name != LISTEN) {
+            command.env(LISTEN, "127.0.0.1:0");
+        }
         command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("the binary runs");
         let stdout = BufReader::new(process.stdout.take().expect("piped"));
@@ -70,11 +75,16 @@ fn shape(url: &str) -> String {
 }
 
 #[test]
-fn three_lines_then_served_until_told_to_stop() {
+fn four_lines_then_served_until_told_to_stop() {
     for (arguments, signal) in [(&["serve"][..], Signal::TERM), (&[], Signal::INT)] {
         let mut broker = Broker::wigwag(&[arguments, &ANY_PORT].concat());
-        let shapes: Vec<_> = broker.lines(3).iter().map(|line| shape(line)).collect();
+        let lines = broker.lines(4);
+        let shapes: Vec<_> = lines[..3].iter().map(|line| shape(line)).collect();
         assert_eq!(shapes, ["http://127.0.0.1/", "ws://127.0.0.1/mqtt", "mqtt://127.0.0.1"]);
+        let services = lines[3].strip_prefix("backplane mqtt://wigwag:").expect("where services connect");
+        let (password, address) = services.split_once('@').expect(services);
+        assert_eq!(password.len(), 32, "made for this run");
+        assert_eq!(shape(&format!("mqtt://{address}")), "mqtt://127.0.0.1");
         broker.send(Signal::HUP);
         broker.send(signal);
         let (code, rest, errors) = broker.end();
@@ -89,7 +99,7 @@ fn dev_tls_adds_https_and_wss() {
         command.args(ANY_PORT).arg("--dev-tls").env("WIGWAG_HTTP__TLS_LISTEN", "127.0.0.1:0");
         command
     });
-    let shapes: Vec<_> = broker.lines(5).iter().map(|line| shape(line)).collect();
+    let shapes: Vec<_> = broker.lines(6)[..5].iter().map(|line| shape(line)).collect();
     assert_eq!(shapes[3..], ["https://127.0.0.1/", "wss://127.0.0.1/mqtt"]);
     broker.send(Signal::TERM);
     assert_eq!(broker.end().0, Some(0));
@@ -102,6 +112,16 @@ fn a_busy_port_and_a_wrong_configuration_keep_it_from_starting() {
     let (code, _, errors) = Broker::wigwag(&["--http", "127.0.0.1:0", "--mqtt", &address]).end();
     assert_eq!(code, Some(1), "{errors}");
     assert!(errors.contains(&address), "{errors}");
+
+    let (code, _, errors) = Broker::start({
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wigwag"));
+        command.args(ANY_PORT).env(LISTEN, &address);
+        command
+    })
+    .end();
+    assert_eq!(code, Some(1), "{errors}");
+    let expected = format!("backplane.embedded.listen: cannot listen on {address}: ");
+    assert!(errors.contains(&expected), "{errors}");
 
     let (code, _, errors) = Broker::wigwag(&["serve", "--http", "localhost:80"]).end();
     assert_eq!(code, Some(2), "{errors}");

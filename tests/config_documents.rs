@@ -6,8 +6,9 @@ use wigwag::config::{Config, Sources};
 
 const BROKER: &str = include_str!("../broker.toml");
 const GUIDE: &str = include_str!("../docs/configuration.md");
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     include_str!("../src/config/auth.rs"),
+    include_str!("../src/config/backplane.rs"),
     include_str!("../src/config/limits.rs"),
     include_str!("../src/config/listen.rs"),
     include_str!("../src/config/process.rs"),
@@ -122,6 +123,8 @@ fn fields() -> Texts {
         ("SysConfig", "sys"),
         ("LogConfig", "log"),
         ("MetricsConfig", "metrics"),
+        ("BackplaneConfig", "backplane"),
+        ("EmbeddedConfig", "backplane.embedded"),
         ("TopicRow", "topic"),
         ("QosRule", "qos"),
         ("Rate", "any rate"),
@@ -149,7 +152,7 @@ fn fields() -> Texts {
         }
     }
     // One field for two keys, and one for each section below [auth].
-    for field in ["tls.identity", "auth.token", "auth.users", "auth.http"] {
+    for field in ["tls.identity", "auth.token", "auth.users", "auth.http", "backplane.embedded"] {
         texts.remove(field);
     }
     for level in ["rate.connection", "rate.user", "rate.address"] {

@@ -223,6 +223,7 @@ impl Process {
             .current_dir(env!("CARGO_TARGET_TMPDIR"))
             .env("WIGWAG_LIMITS__CONNECTIONS", "1000000")
             .env("WIGWAG_SERVER__WORKERS", "2")
+            .env("WIGWAG_BACKPLANE__MODE", "off")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -306,6 +306,7 @@ fn sigterm_in_a_storm_of_connections_ends_it_in_order() {
         .args(["serve", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"])
         .current_dir(env!("CARGO_TARGET_TMPDIR"))
         .env("WIGWAG_SERVER__SHUTDOWN_GRACE", "10s")
+        .env("WIGWAG_BACKPLANE__MODE", "off")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

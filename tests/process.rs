@@ -29,6 +29,7 @@ impl Process {
         let mut child = Command::new(env!("CARGO_BIN_EXE_wigwag"))
             .args(["serve", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"])
             .current_dir(directory)
+            .env("WIGWAG_BACKPLANE__MODE", "off")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

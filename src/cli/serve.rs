@@ -8,18 +8,27 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use wigwag::config::{ApiConfig, AuthMethod, Config, LogConfig, LogFormat, Secret};
-use wigwag::{Addresses, Running, Server};
+use wigwag::config::{ApiConfig, AuthMethod, BackplaneMode, Config, LogConfig, LogFormat, Secret};
+use wigwag::{Addresses, BackplaneAccess, Running, Server};
 
 use super::settings::SettingsArgs;
 use super::{Failure, block_on};
 
 pub fn run(args: &SettingsArgs) -> Result<(), Failure> {
-    let mut config = args.load()?.config;
+    let mut config = load(args)?;
     let key = key_of_this_run(&mut config)?;
     log_to_stderr(&config.log);
     raise_file_limit();
     block_on(serve(config, key, args))
+}
+
+/// The configuration of a broker that is a program of its own.
+fn load(args: &SettingsArgs) -> Result<Config, Failure> {
+    let mut config = args.load()?.config;
+    if config.backplane.mode == BackplaneMode::Auto {
+        config.backplane.mode = BackplaneMode::Embedded;
+    }
+    Ok(config)
 }
 
 /// Serves until a signal says to stop, then lets connections drain.
@@ -28,7 +37,7 @@ async fn serve(config: Config, key: Option<String>, args: &SettingsArgs) -> Resu
     let api = config.api.clone();
     let mut signals = Signals::register().map_err(|error| Failure::Runtime(format!("signals: {error}")))?;
     let running = start(config).await?;
-    announce(running.addresses(), &path);
+    announce(running.addresses(), &path, running.backplane());
     if let Some(key) = key {
         // To people, not to logs, nor to whoever reads the addresses.
         let http = running.addresses().http.first().map(|address| format!(" --url http://{}", reachable(*address)));
@@ -56,13 +65,13 @@ async fn serve(config: Config, key: Option<String>, args: &SettingsArgs) -> Resu
 
 /// Reads the configuration again and puts in force what can be. One that is broken changes nothing.
 fn apply(running: &Running, args: &SettingsArgs, api: &ApiConfig) {
-    match args.load() {
-        Ok(mut effective) => {
+    match load(args) {
+        Ok(mut config) => {
             // The key of this run stands in no file.
-            if effective.config.api.keys.is_empty() && effective.config.api.keys_file.is_none() {
-                effective.config.api.keys.clone_from(&api.keys);
+            if config.api.keys.is_empty() && config.api.keys_file.is_none() {
+                config.api.keys.clone_from(&api.keys);
             }
-            let waiting = running.apply(&effective.config);
+            let waiting = running.apply(&config);
             tracing::info!("topic table, rates and bounds of abuse are those of the configuration now");
             if !waiting.is_empty() {
                 tracing::warn!(sections = waiting.join(", "), "changed, and in effect only after a restart");
@@ -135,8 +144,13 @@ impl Signals {
     }
 }
 
+/// The crate that is the embedded broker.
+const EMBEDDED: &str = "rumqttd";
+
 fn log_to_stderr(log: &LogConfig) {
-    let filter = EnvFilter::new(&log.level);
+    // The embedded broker tells of everything that everybody does, and writes what they sent as it came.
+    let directives = if log.level.contains(EMBEDDED) { String::new() } else { format!(",{EMBEDDED}=off") };
+    let filter = EnvFilter::new(format!("{}{directives}", log.level));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal());
     match log.format {
         LogFormat::Text => lines.init(),
@@ -158,7 +172,7 @@ fn raise_file_limit() {
 }
 
 /// Prints where to find what, for people and for scripts that asked for port 0.
-fn announce(addresses: &Addresses, path: &str) {
+fn announce(addresses: &Addresses, path: &str, backplane: Option<&BackplaneAccess>) {
     let table = [
         ("http", "/", &addresses.http),
         ("ws", path, &addresses.http),
@@ -172,6 +186,11 @@ fn announce(addresses: &Addresses, path: &str) {
         for address in addresses {
             text += &format!("{scheme}://{}{path}\n", reachable(*address));
         }
+    }
+    if let Some(access) = backplane {
+        // The only place where a password that was made for this run is ever shown.
+        let password = if access.generated { format!(":{}", access.password) } else { String::new() };
+        text += &format!("backplane mqtt://{}{password}@{}\n", access.username, reachable(access.address));
     }
     // A broker whose standard output was closed is still a broker.
     let _ = stdout().write_all(text.as_bytes());

@@ -13,6 +13,7 @@
 //! and a `read` that names each key, its kind and its range once.
 
 mod auth;
+mod backplane;
 mod error;
 mod limits;
 mod listen;
@@ -30,6 +31,7 @@ use std::path::Path;
 pub use auth::{
     Algorithm, AuthConfig, AuthHttpConfig, AuthMethod, KeySource, Secret, TokenConfig, TokenKey, UsersConfig,
 };
+pub use backplane::{BackplaneConfig, BackplaneMode, BrokerUrl, EmbeddedConfig, Password};
 pub use error::{ConfigError, ConfigErrors, Origin, Problem};
 pub use limits::Limits;
 pub use listen::{AllowedOrigin, HttpConfig, Identity, IdentityFiles, MqttConfig, TlsConfig};
@@ -80,6 +82,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Prometheus metrics.
     pub metrics: MetricsConfig,
+    /// The broker for services.
+    pub backplane: BackplaneConfig,
     /// Who may say what, and where.
     pub topics: TopicRows,
 }
@@ -128,9 +132,7 @@ impl Config {
             ("sys", self.sys != other.sys),
             ("log", self.log != other.log),
             ("metrics", self.metrics != other.metrics),
-            ("api", self.api != other.api),
-            ("ice", self.ice != other.ice),
-            ("webhooks", self.webhooks != other.webhooks),
+            ("backplane", self.backplane != other.backplane),
         ];
         sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
@@ -200,10 +202,12 @@ impl Sources {
             sys: SysConfig::read(&mut reader),
             log: LogConfig::read(&mut reader),
             metrics: MetricsConfig::read(&mut reader),
+            backplane: BackplaneConfig::read(&mut reader),
             topics,
         };
         listen::check(&mut reader, &config.http, &config.mqtt, &config.tls);
         auth::check(&mut reader, &config);
+        backplane::check(&mut reader, &config);
         services::check(&mut reader, &config);
         Ok(Effective { entries: reader.finish()?, topic_origins, config })
     }

@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use tower_service::Service;
 
 use crate::{
+    backplane::Health,
     listener::proxy,
     server::Shared,
     session::{Io, Stream, edge::Slot},
@@ -111,9 +112,16 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether new connections are welcome: not during a shutdown.
-async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
-    if shared.stopping() { (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n") } else { (StatusCode::OK, "ready\n") }
+/// Whether new connections are welcome: not during a shutdown, and, as far as others can take them, not while the
+/// backplane is away.
+async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+    if shared.stopping() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n".into());
+    }
+    match shared.hub.backplane.get().map(|backplane| backplane.health()) {
+        Some(Health::Down(why)) => (StatusCode::SERVICE_UNAVAILABLE, format!("degraded: backplane: {why}\n")),
+        Some(Health::Up) | None => (StatusCode::OK, "ready\n".into()),
+    }
 }
 
 /// Figures for Prometheus, for this machine, and for others with a credential of the API's.

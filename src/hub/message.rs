@@ -117,6 +117,11 @@ impl Message {
         self.retain
     }
 
+    /// Makes it the last value of its topic, for who subscribes later.
+    pub fn keep(&mut self) {
+        self.retain = true;
+    }
+
     pub fn publisher(&self) -> SubscriberId {
         self.publisher
     }

@@ -13,8 +13,10 @@ mod collect;
 mod dirty;
 mod ice;
 pub mod index;
+mod joint;
 mod kept;
 mod message;
+mod operator;
 mod registry;
 mod rejudge;
 pub mod retained;
@@ -31,7 +33,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     num::NonZeroU32,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -48,6 +50,7 @@ pub use index::SubscriberId;
 pub use kept::{KeptLimits, Place};
 pub(crate) use message::position;
 pub use message::{Message, Parts};
+pub use operator::{Declined, operator};
 use registry::Registry;
 pub use registry::{Connect, Connected, End, Will};
 pub use rejudge::{DISCONNECTED, REVOKED, TOKEN_OVER};
@@ -55,6 +58,7 @@ use store::Store;
 pub use timers::{TimerKey, Timers};
 
 use crate::{
+    backplane::Backplane,
     ice::Ice,
     metrics::Metrics,
     policy::{Policy, Visible},
@@ -99,6 +103,8 @@ pub struct Hub {
     clock: Clock,
     started: Instant,
     next_subscriber: AtomicU64,
+    /// Set once, at start, where there is one.
+    pub(crate) backplane: OnceLock<Arc<Backplane>>,
 }
 
 #[derive(Default)]
@@ -162,6 +168,7 @@ impl Hub {
             clock: Clock::default(),
             started: Instant::now(),
             next_subscriber: AtomicU64::new(1),
+            backplane: OnceLock::new(),
         }
     }
 

@@ -18,6 +18,7 @@ use super::{
     kept::{Displaced, Kept},
 };
 use crate::{
+    backplane::Source,
     policy::{Identity, Refusal},
     room::{Leaving, Parting, Reason},
     session::{Attachment, Close, Link, Session, State},
@@ -413,7 +414,10 @@ impl Hub {
 
     pub(crate) fn send_will_with(&self, will: Option<Box<Will>>, now: Instant, dirty: &mut Dirty) {
         let Some(will) = will else { return };
-        let sent = self.policy.will_fires(*will, now).and_then(|permit| self.publish(permit, now, dirty));
+        let identity = Arc::clone(&will.identity);
+        let source = Source::Client(&identity.user);
+        let permit = self.policy.will_fires(*will, now);
+        let sent = permit.and_then(|permit| self.publish(source, permit, now, dirty));
         if let Err(refusal) = sent {
             self.metrics.refused("will", refusal.reason);
         }

@@ -17,6 +17,7 @@ use super::{
     two_levels,
 };
 use crate::{
+    backplane::Source,
     policy::{Meaning, PublishPermit, Refusal, SubscribePermit},
     room::{Closed, Moderation},
     session::{Cursor, Delivery, Kept, Session, Standing, SubscriptionIds},
@@ -34,16 +35,23 @@ const TOO_MANY_SUBSCRIPTIONS: Refusal =
 const SESSION_OVER: Refusal = Refusal { reason: ReasonCode::UNSPECIFIED_ERROR, what: "the session has ended" };
 
 impl Hub {
-    /// Routes a message: retains it if it asks for that, and queues it for every session that wants it. Says whether
-    /// there was any. The caller flushes `dirty` when it has routed all it has.
-    pub fn publish(&self, permit: PublishPermit, now: Instant, dirty: &mut Dirty) -> Result<bool, Refusal> {
+    /// Routes a message: retains it if it asks for that, queues it for every session that wants it, and hands it to the
+    /// backplane if it is to leave. Says whether anybody gets it. The caller flushes `dirty` when it has routed all it
+    /// has.
+    pub fn publish(
+        &self,
+        source: Source<'_>,
+        permit: PublishPermit,
+        now: Instant,
+        dirty: &mut Dirty,
+    ) -> Result<bool, Refusal> {
         let message = permit.message();
         match message.room().map(Box::<str>::from) {
             Some(room) if message.retain() && !message.payload().is_empty() => self.while_open(&room, || {
                 self.bound_retained(&permit, &room)?;
-                self.route(permit, Bound::Limits, now, dirty)
+                self.route(source, permit, Bound::Limits, now, dirty)
             }),
-            _ => self.route(permit, Bound::Limits, now, dirty),
+            _ => self.route(source, permit, Bound::Limits, now, dirty),
         }
     }
 
@@ -56,15 +64,16 @@ impl Hub {
         now: Instant,
         dirty: &mut Dirty,
     ) -> Result<bool, Refusal> {
+        let source = Source::Client(&session.user);
         let room = permit.message().room().map(Box::<str>::from).unwrap_or_default();
         match permit.meaning() {
-            Meaning::Message => self.publish(permit, now, dirty),
+            Meaning::Message => self.publish(source, permit, now, dirty),
             Meaning::Presence => self.set_meta(session, &room, permit.message().payload(), dirty).map(|()| true),
             Meaning::Control => {
                 let order = Moderation::parse(permit.message().payload())?;
                 // It is told before it takes effect, so that whom it concerns learns of it.
                 let announce = |dirty: &mut Dirty| {
-                    let _ = self.route(permit, Bound::Limits, now, dirty); // nothing is retained here
+                    let _ = self.route(source, permit, Bound::Limits, now, dirty); // nothing is retained here
                 };
                 self.moderate(&room, &order, announce, now, dirty)?;
                 Ok(true)
@@ -90,7 +99,7 @@ impl Hub {
         // Clients cannot keep a member out of the roster by retaining as much as they may; there are no more entries
         // than places.
         let permit = self.policy.server_message(topic, payload, qos, retain);
-        let _ = self.route(permit, Bound::Places, Instant::now(), dirty);
+        let _ = self.route(Source::Server, permit, Bound::Places, Instant::now(), dirty);
     }
 
     /// Sends a message of the server's own, QoS 0, to one session alone, if that has subscribed to just this topic.
@@ -138,8 +147,20 @@ impl Hub {
         }
     }
 
-    fn route(&self, permit: PublishPermit, bound: Bound, now: Instant, dirty: &mut Dirty) -> Result<bool, Refusal> {
-        let message = Arc::new(permit.into_message());
+    fn route(
+        &self,
+        source: Source<'_>,
+        permit: PublishPermit,
+        bound: Bound,
+        now: Instant,
+        dirty: &mut Dirty,
+    ) -> Result<bool, Refusal> {
+        let mut message = permit.into_message();
+        let crossing = match self.backplane.get() {
+            Some(backplane) => backplane.admit(source, &mut message, now)?,
+            None => None,
+        };
+        let message = Arc::new(message);
         let closed = message.room().and_then(|room| self.rooms.closed(room));
         // One that is to be retained takes this lock in any case: it comes wholly before a wide subscription, which
         // then gets it from the store, or wholly after, and comes live.
@@ -153,8 +174,13 @@ impl Hub {
         if let Some(wide) = &wide {
             wide.matches(message.topic(), &mut |node| nodes.push(node));
         }
+        let crosses = crossing.is_some();
+        // With the shard locked, so that the broker sees a topic's messages in the order in which they are seen here.
+        if let Some(crossing) = crossing {
+            crossing.send(&message, now);
+        }
         let routed = Routed { message: &message, closed: closed.as_deref(), now };
-        Ok(self.deliver(&nodes, &routed, dirty))
+        Ok(self.deliver(&nodes, &routed, dirty) || crosses)
     }
 
     /// Subscribes a session to a filter and begins to bring the retained messages that it is to get. Says whether the

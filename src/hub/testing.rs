@@ -9,6 +9,7 @@ use std::{
 
 use super::*;
 use crate::{
+    backplane::Source,
     config::{PresenceConfig, RoomsConfig, TopicRows},
     metrics::Gauges,
     policy::{Asker, Identity, PublishPermit, Refusal},
@@ -173,7 +174,7 @@ impl World {
         let parts = Parts { qos, retain, ..parts(topic, payload, properties) };
         let permit = PublishPermit::server(Message::new(&parts, self.now));
         let mut dirty = Dirty::default();
-        let found = self.hub.publish(permit, self.now, &mut dirty);
+        let found = self.hub.publish(Source::Server, permit, self.now, &mut dirty);
         dirty.flush(&self.hub, self.now);
         found
     }

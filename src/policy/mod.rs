@@ -277,6 +277,14 @@ impl Policy {
 
     /// A message of the server's own.
     pub(crate) fn server_message(&self, topic: &str, payload: &[u8], qos: QoS, retain: bool) -> PublishPermit {
+        let properties = mqtt::PublishProperties::default();
+        let publish = mqtt::Publish { dup: false, qos, retain, topic, packet_id: None, properties, payload };
+        self.trusted(&publish, Instant::now())
+    }
+
+    /// A message that needs nobody's leave: the server's, or one of a service behind it.
+    pub(crate) fn trusted(&self, publish: &mqtt::Publish<'_>, now: Instant) -> PublishPermit {
+        let mqtt::Publish { topic, payload, qos, retain, ref properties, .. } = *publish;
         let rules = self.in_force();
         let class = rules.table.class_of(topic);
         let parts = Parts {
@@ -285,14 +293,14 @@ impl Policy {
             qos,
             retain,
             raised: None,
-            properties: &mqtt::PublishProperties::default(),
+            properties,
             publisher: SubscriberId::SERVER,
             sender: None,
             class: rules.tag(class.map(|class| class.id)),
             room: class.and_then(|class| class.room),
             life: None,
         };
-        PublishPermit::server(Message::new(&parts, Instant::now()))
+        PublishPermit::server(Message::new(&parts, now))
     }
 
     fn check_topic(&self, topic: &str) -> Result<(), Refusal> {

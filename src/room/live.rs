@@ -430,7 +430,7 @@ impl Hub {
         if let Some(webhooks) = &self.webhooks {
             webhooks.offer(topic, &event);
         }
-        if self.is_subscribed(topic) {
+        if self.backplane.get().is_some() || self.is_subscribed(topic) {
             let payload = serde_json::to_vec(&event).unwrap_or_default();
             self.publish_own(topic, &payload, QoS::AtLeastOnce, false, dirty);
         }

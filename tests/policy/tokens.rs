@@ -268,7 +268,8 @@ fn abuse_29_the_old_key_is_good_until_it_is_removed() {
 fn abuse_28_no_token_and_no_secret_is_in_a_log() {
     let broker = format!(
         "[auth]\nmethods = [\"token\"]\n[auth.token]\nsecret = \"{SECRET}\"\n[log]\nlevel = \"trace\"\n\
-         [http]\nlisten = [\"127.0.0.1:0\"]\n[mqtt]\nlisten = [\"127.0.0.1:0\"]\n"
+         [http]\nlisten = [\"127.0.0.1:0\"]\n[mqtt]\nlisten = [\"127.0.0.1:0\"]\n\
+         [backplane]\nmode = \"off\"\n"
     );
     let path = file("logged.toml", &broker);
     let mut child = Command::new(env!("CARGO_BIN_EXE_wigwag"))

@@ -45,7 +45,6 @@ pub(super) fn rows() -> Vec<TopicRow> {
         TopicRow {
             qos: at_most(QoS::ExactlyOnce),
             retain: RetainRule::Grant,
-            size: None,
             rate: rate(1000, 4 << 20, 5),
             ..own("app", "app/#", &["grant", "service"], &["grant"])
         },

@@ -64,17 +64,6 @@ pub fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<R
     if value.get().starts_with('{') { Ok(Some(value)) } else { Err(D::Error::custom("a payload is an object")) }
 }
 
-/// Whether a reason may be passed on to whom it concerns.
-pub fn check_reason(reason: Option<&str>) -> Result<(), Problem> {
-    const MOST: usize = 1024;
-    match reason {
-        Some(reason) if reason.len() > MOST => {
-            Err(Problem::unprocessable(format!("a reason has at most {MOST} bytes")))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn is_limit(error: &axum::Error) -> bool {
     error.source().is_some_and(|source| source.to_string().contains("length limit"))
 }

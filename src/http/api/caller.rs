@@ -9,13 +9,11 @@ use ring::hmac;
 use super::Problem;
 use crate::{
     config::{ApiConfig, Secret},
-    policy::{Identity, Refusal, grants::Grants},
+    hub,
+    policy::{Identity, Refusal},
     server::Shared,
     wire::mqtt::ReasonCode,
 };
-
-/// What messages of somebody with a key are tagged with.
-const OPERATOR: &str = "operator";
 
 /// The operator keys. They are compared by a keyed hash, which takes the same time whatever is shown, and tells neither
 /// how much of it was right nor how long a key is.
@@ -86,7 +84,7 @@ pub fn identify(shared: &Shared, request: &Request) -> Result<Caller, Problem> {
         return Err(Problem::unauthorized("credentials look like Authorization: Bearer …", false));
     };
     if shared.operators.knows(token) {
-        return Ok(Caller { identity: Identity::local(OPERATOR, Grants::service()), operator: true });
+        return Ok(Caller { identity: hub::operator(), operator: true });
     }
     let remote: IpAddr = crate::http::client_address(shared, request);
     match shared.hub.policy.auth.bearer(token, remote) {

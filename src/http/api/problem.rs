@@ -8,10 +8,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::{
-    policy::{Refusal, table::Why},
-    wire::mqtt::ReasonCode,
-};
+use crate::hub::Declined;
 
 /// See the module. The type is always `about:blank`: there is no more to say than the status and a sentence.
 #[derive(Debug)]
@@ -66,28 +63,9 @@ impl Problem {
     }
 }
 
-/// A publish that the policy refuses, as HTTP has it.
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        let status = match refusal.reason {
-            ReasonCode::NOT_AUTHORIZED => StatusCode::FORBIDDEN,
-            ReasonCode::QUOTA_EXCEEDED if refusal.what == Why::Size.what() => StatusCode::PAYLOAD_TOO_LARGE,
-            ReasonCode::QUOTA_EXCEEDED => StatusCode::TOO_MANY_REQUESTS,
-            _ => StatusCode::UNPROCESSABLE_ENTITY,
-        };
-        Self::new(status, refusal.what)
-    }
-}
-
-impl From<crate::room::Problem> for Problem {
-    fn from(problem: crate::room::Problem) -> Self {
-        use crate::room::Problem::{Invalid, NoRoom, NoUser, TooManyBans};
-        let status = match problem {
-            NoRoom | NoUser => StatusCode::NOT_FOUND,
-            Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            TooManyBans => StatusCode::CONFLICT,
-        };
-        Self::new(status, problem.what())
+impl From<Declined> for Problem {
+    fn from(Declined { status, what }: Declined) -> Self {
+        Self::new(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), what)
     }
 }
 

@@ -73,15 +73,9 @@ pub async fn moderate(
     request: Request,
 ) -> Result<Response, Problem> {
     let Order { user, seconds, members, reason } = body::read(shared, request).await?;
-    body::check_reason(reason.as_deref())?;
     let members = members.map(|members| usize::try_from(members).unwrap_or(usize::MAX));
     let order = Moderation { username: caller.name(), action, user, seconds, members, reason };
-    shared.hub.moderate_as_operator(room, &order, Instant::now())?;
+    shared.hub.order(room, &order, Instant::now())?;
     tracing::info!(?room, ?action, user = ?order.user, by = ?caller.identity.user, "moderated over HTTP");
     Ok(done())
-}
-
-/// Whether there is such a room.
-pub fn require(shared: &Shared, room: &str) -> Result<(), Problem> {
-    if shared.hub.is_open(room) { Ok(()) } else { Err(Problem::not_found(NO_ROOM)) }
 }

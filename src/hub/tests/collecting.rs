@@ -9,6 +9,7 @@ use std::{
 use proptest::prelude::*;
 
 use crate::{
+    backplane::Source,
     client::Client,
     hub::{
         Dirty, End, HubLimits, KeptLimits,
@@ -248,7 +249,7 @@ fn what_ran_out_or_is_ones_own_is_left_out_later_too() {
             payload,
         };
         let permit = world.permit(&peer, &publish);
-        world.hub.publish(permit, world.now, &mut Dirty::default()).unwrap();
+        world.hub.publish(Source::Server, permit, world.now, &mut Dirty::default()).unwrap();
     };
     (0..300).for_each(own);
     peer.script.takes(0);

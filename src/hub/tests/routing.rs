@@ -3,6 +3,7 @@
 use std::task::{Poll, Waker};
 
 use crate::{
+    backplane::Source,
     client::Client,
     hub::{
         Dirty, End, HubLimits,
@@ -280,7 +281,7 @@ fn whoever_is_left_out_of_a_flush_is_written_to_by_its_own() {
     let properties = &Default::default();
     let parts = crate::hub::Parts { qos: QoS::AtMostOnce, ..parts("a", b"", properties) };
     let message = crate::hub::Message::new(&parts, world.now);
-    world.hub.publish(crate::policy::PublishPermit::server(message), world.now, &mut dirty).unwrap();
+    world.hub.publish(Source::Server, crate::policy::PublishPermit::server(message), world.now, &mut dirty).unwrap();
     dirty.flush_except(&peer.session, &world.hub, world.now);
     assert!(peer.received().is_empty());
     world.hub.flush(&peer.session, Some((peer.epoch, b"\xD0\x00")), world.now);
@@ -307,7 +308,7 @@ fn no_local_leaves_out_the_publisher_alone() {
     };
     let permit = world.permit(&peer, &publish);
     let mut dirty = Dirty::default();
-    assert_eq!(world.hub.publish(permit, world.now, &mut dirty), Ok(true));
+    assert_eq!(world.hub.publish(Source::Server, permit, world.now, &mut dirty), Ok(true));
     dirty.flush(&world.hub, world.now);
     assert_eq!((peer.received().len(), other.received().len()), (0, 1));
 }

@@ -118,7 +118,7 @@ impl<'f> Asked<'f> {
         match () {
             () if !common.place.has_names() => Err(Why::FilterName),
             () if !who.is_among(&row.subscribe, &common.place, &|| self.is_granted(row, who)) => {
-                Err(if self.is_wild() && !common.covers { Why::Reach } else { Why::Subscribe })
+                Err(if self.is_wild() { Why::Reach } else { Why::Subscribe })
             }
             () if self.shared && !may_share(row, who) => Err(Why::Shared),
             () => Ok(()),

@@ -178,8 +178,8 @@ fn each_class_has_its_qos_its_retain_and_its_size() {
         ("rooms/demo/state/x", 2, false, Ok(true), Some(64 << 10)),
         ("rooms/demo/control", 1, false, Err(Why::Retain), Some(4 << 10)),
         ("users/bob/inbox", 1, false, Err(Why::Retain), Some(64 << 10)),
-        ("app/ada/x", 2, false, Ok(true), None),
-        ("app/bob/x", 2, false, Err(Why::Retain), None),
+        ("app/ada/x", 2, false, Ok(true), Some(64 << 10)),
+        ("app/bob/x", 2, false, Err(Why::Retain), Some(64 << 10)),
     ] {
         for qos in [AtMostOnce, AtLeastOnce, ExactlyOnce] {
             let decision = ada.publish_as(&table, topic, qos, false, size.unwrap_or(usize::MAX)).unwrap();
@@ -424,8 +424,8 @@ fn in_open_mode_everything_works_but_reading_what_is_somebodys_own() {
     assert_eq!(eve.subscribe(&table, "rooms/demo/signal").map(|granted| granted.joins), Ok(Some("demo")));
     assert_eq!(eve.subscribe(&table, "rooms/demo/signal/eve").map(|granted| granted.joins), Ok(Some("demo")));
     assert_eq!(eve.subscribe(&table, "rooms/demo/signal/bob").map(|granted| granted.joins), Ok(None));
-    for topic in ["tutorial", "rooms/demo/of/my/own", "app/x"] {
-        let decision = eve.publish_as(&table, topic, ExactlyOnce, true, 1 << 20).unwrap();
+    for (topic, size) in [("tutorial", 1 << 20), ("rooms/demo/of/my/own", 1 << 20), ("app/x", 64 << 10)] {
+        let decision = eve.publish_as(&table, topic, ExactlyOnce, true, size).unwrap();
         assert_eq!((decision.qos, decision.retain), (ExactlyOnce, true), "{topic}");
     }
     for topic in ["users/bob/errors", "users/bob/other", "events/x", "$SYS/x", "$other"] {

@@ -239,8 +239,21 @@ fn publish<'a>(first: u8, body: &mut Reader<'a>) -> Result<Publish<'a>> {
 }
 
 fn publish_properties<'a>(body: &mut Reader<'a>) -> Result<PublishProperties<'a>> {
+    listed_properties(PropertyList::open(body)?)
+}
+
+impl<'a> PublishProperties<'a> {
+    /// The properties that [`encode_forwarded`](Self::encode_forwarded) wrote.
+    ///
+    /// # Errors
+    /// If the bytes are anything but a well-formed list of properties of a PUBLISH.
+    pub fn decode_forwarded(bytes: &'a [u8]) -> Result<Self> {
+        listed_properties(PropertyList::new(bytes))
+    }
+}
+
+fn listed_properties<'a>(mut list: PropertyList<'a>) -> Result<PublishProperties<'a>> {
     let mut found = PublishProperties::default();
-    let mut list = PropertyList::open(body)?;
     while let Some(id) = list.next()? {
         match id {
             id::TOPIC_ALIAS => found.topic_alias = Some(topic_alias(&mut list.rest)?),

@@ -274,7 +274,7 @@ impl<'a> PropertyList<'a> {
         Ok(Self::new(body.take(len as usize)?))
     }
 
-    fn new(whole: &'a [u8]) -> Self {
+    pub(super) fn new(whole: &'a [u8]) -> Self {
         let rest = Reader { bytes: whole, version: Version::V5 };
         Self { rest, whole, seen: 0, user: Span::default(), subscription_ids: Span::default() }
     }

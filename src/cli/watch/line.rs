@@ -141,11 +141,19 @@ mod tests {
     use super::*;
 
     fn line(topic: &str, payload: &str, sender: Option<&str>) -> String {
+        shown(topic, payload, sender, false)
+    }
+
+    fn retained_line(topic: &str, payload: &str) -> String {
+        shown(topic, payload, None, true)
+    }
+
+    fn shown(topic: &str, payload: &str, sender: Option<&str>, retain: bool) -> String {
         let message = Message {
             topic: topic.to_owned().into(),
             payload: payload.to_owned().into(),
             qos: 1,
-            retain: false,
+            retain,
             sender: sender.map(Into::into),
         };
         let text = Line::of(&message, UNIX_EPOCH + Duration::from_millis(1_790_000_000_250)).to_string();
@@ -182,7 +190,7 @@ mod tests {
             (
                 "rooms/demo/presence/bob",
                 r#"{"username":"bob","since":"2026-09-21T14:12:00Z"}"#,
-                "bob → everyone here 49 B QoS 1 1 min 20 s old",
+                "bob → everyone here 49 B QoS 1",
             ),
             ("rooms/demo/control", r#"{"action":"kick","user":"bob"}"#, "server → everyone kick bob 30 B QoS 1"),
             ("rooms/demo/state/board/1", "x", "server → everyone state board/1 1 B QoS 1"),
@@ -190,6 +198,9 @@ mod tests {
         for (topic, payload, expected) in table {
             assert_eq!(line(topic, payload, None), expected, "{topic} {payload}");
         }
+        let there_before = r#"{"username":"bob","since":"2026-09-21T14:12:00Z"}"#;
+        let roster = retained_line("rooms/demo/presence/bob", there_before);
+        assert_eq!(roster, "bob → everyone here 49 B QoS 1 retained 1 min 20 s old");
         let forged = line(signal, r#"{"username":"bob","hello":true}"#, Some("alice"));
         assert!(forged.starts_with("alice → everyone hello"), "the broker's word counts: {forged}");
     }

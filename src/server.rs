@@ -76,6 +76,8 @@ pub struct Shared {
     pub(crate) config: Config,
     pub(crate) operators: Operators,
     pub(crate) stopping: watch::Receiver<bool>,
+    /// Where MQTT over TCP is spoken, for the page.
+    pub(crate) mqtt_port: Option<u16>,
     tls: Option<tls::Certificate>,
 }
 
@@ -190,10 +192,9 @@ impl Builder {
     /// Reads the files that the configuration names, and starts nothing.
     ///
     /// # Errors
-    /// [`StartError::Tls`] and [`StartError::Auth`], as [`Builder::start`] would have them.
+    /// [`StartError::Tls`], [`StartError::Auth`] and [`StartError::File`], as [`Builder::start`] would have them.
     pub fn check(&self) -> Result<(), StartError> {
-        tls::Certificate::load(&self.config.tls.identity).map_err(StartError::Tls)?;
-        Authenticator::new(&self.config.auth).map(|_| ()).map_err(StartError::Auth)
+        Files::read(&self.config).map(|_| ())
     }
 
     /// Binds every address and starts to serve.
@@ -202,11 +203,7 @@ impl Builder {
     /// [`StartError`] says which key of the configuration cannot be met. Nothing is left running then.
     pub async fn start(self) -> Result<Running, StartError> {
         let config = self.config;
-        let certificate = tls::Certificate::load(&config.tls.identity).map_err(StartError::Tls)?;
-        let auth = Arc::new(Authenticator::new(&config.auth).map_err(StartError::Auth)?);
-        let file = |key| move |problem| StartError::File { key, problem };
-        let operators = Operators::new(&config.api).map_err(file("api.keys_file"))?;
-        let ice = Ice::new(&config.ice).map_err(file("ice.secret_file"))?;
+        let Files { certificate, auth, operators, ice } = Files::read(&config)?;
         let (listeners, addresses) = bind(&config)?;
         let backplane = backplane::start(&config).await.map_err(StartError::Backplane)?;
         let workers = Workers::start(config.server.workers).map_err(StartError::Workers)?;
@@ -221,8 +218,10 @@ impl Builder {
         let hub = Arc::new(hub);
         let (throttles, strikes) = (Throttles::new(config.rate.clone()), Strikes::new(config.abuse.clone()));
         let edge = Arc::new(Edge::new(Arc::clone(&hub), edge_limits(&config), throttles, strikes));
-        let shared =
-            Arc::new(Shared { edge, hub, workers: workers.clone(), config, operators, stopping, tls: certificate });
+        let mqtt_port = addresses.mqtt.first().map(SocketAddr::port);
+        let (tls, workers_of_shared) = (certificate, workers.clone());
+        let shared = Shared { edge, hub, workers: workers_of_shared, config, operators, stopping, mqtt_port, tls };
+        let shared = Arc::new(shared);
         let first = addresses.all().next();
         let join = |backplane: backplane::Started| backplane.join(&shared.config, &shared.hub, &workers, first);
         let backplane = backplane.and_then(join);
@@ -232,6 +231,26 @@ impl Builder {
             link.up_by(Instant::now() + FIRST_ROUND_TRIP).await;
         }
         Ok(Running { shared, addresses, workers, stop, backplane })
+    }
+}
+
+/// What the files say that a configuration names.
+struct Files {
+    certificate: Option<tls::Certificate>,
+    auth: Arc<Authenticator>,
+    operators: Operators,
+    ice: Ice,
+}
+
+impl Files {
+    fn read(config: &Config) -> Result<Self, StartError> {
+        let file = |key| move |problem| StartError::File { key, problem };
+        Ok(Self {
+            certificate: tls::Certificate::load(&config.tls.identity).map_err(StartError::Tls)?,
+            auth: Arc::new(Authenticator::new(&config.auth).map_err(StartError::Auth)?),
+            operators: Operators::new(&config.api).map_err(file("api.keys_file"))?,
+            ice: Ice::new(&config.ice).map_err(file("ice.secret_file"))?,
+        })
     }
 }
 

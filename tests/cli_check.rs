@@ -28,13 +28,28 @@ fn stderr(output: &Output) -> &str {
 fn help_names_every_command() {
     let output = wigwag(&directory("help"), &["--help"], &[]);
     assert_eq!(output.status.code(), Some(0));
-    for command in ["serve", "check", "pub", "sub", "token", "user"] {
+    for command in ["serve", "check", "pub", "sub", "token", "user", "explain", "rooms", "room", "watch", "bench"] {
         let line = format!("\n  {command} ");
         assert!(stdout(&output).contains(&line), "{command} in\n{}", stdout(&output));
         assert_eq!(wigwag(&directory("help"), &[command, "--help"], &[]).status.code(), Some(0));
     }
     let version = wigwag(&directory("help"), &["--version"], &[]);
     assert_eq!(stdout(&version), format!("wigwag {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn files_that_the_configuration_names_have_to_be_there() {
+    let here = directory("named-files");
+    for (text, key) in [
+        ("[auth]\nmethods = [\"users\"]\n[auth.users]\nfile = \"none.toml\"\n", "auth.users.file: none.toml"),
+        ("[tls]\ncertificate = \"none.pem\"\nkey = \"none.key\"\n", "tls.certificate: none.pem"),
+        ("[api]\nkeys_file = \"none.txt\"\n", "api.keys_file"),
+    ] {
+        std::fs::write(here.join("broker.toml"), text).expect("writable");
+        let output = wigwag(&here, &["check"], &[]);
+        assert_eq!((output.status.code(), stdout(&output)), (Some(2), ""), "{text}");
+        assert!(stderr(&output).starts_with(key), "{key} in {}", stderr(&output));
+    }
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! The pages, which are part of the binary.
 
+use std::sync::Arc;
+
 use axum::{
-    extract::Request,
+    extract::{Request, State},
     http::{StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
 use rust_embed::Embed;
+
+use crate::server::Shared;
 
 #[derive(Embed)]
 #[folder = "web/dist"]
@@ -15,8 +19,11 @@ struct Pages;
 /// Shown where the pages were not built before the binary was.
 const NOT_BUILT: &str = include_str!("not_built.html");
 
-/// A file of the page; `/` is `index.html`.
-pub async fn page(request: Request) -> Response {
+/// What the page says of MQTT over TCP unless the server knows better.
+const DEFAULT_PORT: &str = r#"<meta name="mqtt-port" content="1883" />"#;
+
+/// A file of the page; `/` is `index.html`, which is told where MQTT over TCP is spoken.
+pub async fn page(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let path = request.uri().path().trim_start_matches('/');
     let path = if path.is_empty() { "index.html" } else { path };
     match Pages::get(path) {
@@ -24,6 +31,12 @@ pub async fn page(request: Request) -> Response {
             // Names below assets/ carry a hash of their content.
             let cache = if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
             let headers = [(header::CONTENT_TYPE, content_type(path)), (header::CACHE_CONTROL, cache)];
+            if path == "index.html" {
+                let port = shared.mqtt_port.map_or(String::new(), |port| port.to_string());
+                let here = DEFAULT_PORT.replace("1883", &port);
+                let text = String::from_utf8_lossy(&file.data).replace(DEFAULT_PORT, &here);
+                return (headers, text).into_response();
+            }
             (headers, file.data).into_response()
         }
         None if path == "index.html" => (StatusCode::OK, Html(NOT_BUILT)).into_response(),

@@ -15,6 +15,13 @@ declare global {
   }
 }
 
+test("the page says how to watch its room, by the port that this server has", async ({ enter }) => {
+  const room = newRoom();
+  const alice = await enter(room, "alice");
+  const port = (process.env.WIGWAG_MQTT ?? "").split(":").at(-1) ?? "";
+  await expect(alice.locator("#watch-command")).toHaveText(new RegExp(`^mosquitto_sub -h \\S+ -p ${port} -v -t `));
+});
+
 test("candidates may come before the offer", async ({ enter, baseURL }) => {
   const room = newRoom();
   const topic = `rooms/${room}/signal`;

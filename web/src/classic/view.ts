@@ -3,8 +3,6 @@ import type { EndReason, PeerState } from "./pair";
 import type { SignalingState, Traffic } from "./signaling";
 
 const MAX_LOG_ROWS = 200;
-/** Where `mosquitto_sub` finds the broker, unless its operator has changed it. */
-const MQTT_PORT = 1883;
 
 /** The element with this id; a page without it is broken, and says so at once. */
 function element<T extends HTMLElement>(id: string, type: new () => T): T {
@@ -51,7 +49,10 @@ export function showRoom(room: string, username: string, topic: string): void {
   element("topic", HTMLElement).textContent = topic;
 
   const host = location.hostname.replace(/^\[|\]$/g, ""); // the brackets of an IPv6 address belong to URLs only
-  const command = `mosquitto_sub -h ${host} -p ${MQTT_PORT} -v -t ${shellQuote(topic)}`;
+  const port = document.querySelector<HTMLMetaElement>('meta[name="mqtt-port"]')?.content ?? "";
+  const socket = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/mqtt`;
+  const watch = port === "" ? `wigwag sub --url ${socket}` : `mosquitto_sub -h ${host} -p ${port}`;
+  const command = `${watch} -v -t ${shellQuote(topic)}`;
   element("watch-command", HTMLElement).textContent = command;
   copyOnClick("copy-command", command);
   copyOnClick("copy-link", `${location.origin}${location.pathname}?room=${encodeURIComponent(room)}`);

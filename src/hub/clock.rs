@@ -165,7 +165,7 @@ impl Hub {
         }
         let Some(link) = state.link() else { return };
         let heard = self.started + Duration::from_millis(session.heard());
-        let silent = link.silence.map(|silence| heard + silence);
+        let silent = link.silence.map(|silence| heard + Duration::from_millis(silence.get().into()));
         let look = link.probe.as_mut().map(|probe| probe.look(heard, now));
         let (lost, again) = match look {
             Some(Look::Lost) => (true, Some(now)),

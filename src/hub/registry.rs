@@ -326,13 +326,15 @@ impl Hub {
     ) -> Option<Box<Will>> {
         let seconds = |seconds: u32| now + Duration::from_secs(seconds.into());
         if state.expiry != NEVER {
-            state.timers[0] = Some(self.clock.at(seconds(state.expiry), Due::Expiry(Arc::downgrade(session), epoch)));
+            let key = self.clock.at(seconds(state.expiry), Due::Expiry(Arc::downgrade(session), epoch));
+            state.timers.get_or_insert_default()[0] = Some(key);
         }
         let will = will?;
         if will.delay == 0 {
             return Some(will);
         }
-        state.timers[1] = Some(self.clock.at(seconds(will.delay), Due::Will(Arc::downgrade(session), epoch)));
+        let key = self.clock.at(seconds(will.delay), Due::Will(Arc::downgrade(session), epoch));
+        state.timers.get_or_insert_default()[1] = Some(key);
         state.will = Some(will);
         None
     }
@@ -342,7 +344,7 @@ impl Hub {
         if let Some(place) = state.place.take() {
             self.registry.kept.lock().give_back(place);
         }
-        for key in state.timers.iter_mut().filter_map(Option::take) {
+        for key in state.timers.take().into_iter().flat_map(|keys| *keys).flatten() {
             self.clock.cancel(key);
         }
     }

@@ -3,26 +3,31 @@
 //! Takes the time as an argument and keeps no clock. What is not waited for any more takes no memory.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::num::NonZeroU64;
+use std::time::{Duration, Instant};
 
 /// Deadlines with what is due at each. Those of one instant come due in the order in which they were set.
 #[derive(Debug)]
 pub struct Timers<T> {
     queue: BTreeMap<TimerKey, T>,
-    /// Deadlines ever set, which tells those of one instant apart.
-    set: u64,
+    /// The number of the next deadline, which tells those of one instant apart.
+    next: NonZeroU64,
+    /// What instants are counted from.
+    start: Instant,
 }
 
-/// One deadline, to call it off by. Good for the [`Timers`] it came from.
+/// One deadline, to call it off by. Good for the [`Timers`] it came from. Two words, also where there may be none: every
+/// connection has several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimerKey {
-    at: Instant,
-    serial: u64,
+    /// Nanoseconds, which last for centuries.
+    at: u64,
+    serial: NonZeroU64,
 }
 
 impl<T> Default for Timers<T> {
     fn default() -> Self {
-        Timers { queue: BTreeMap::new(), set: 0 }
+        Timers { queue: BTreeMap::new(), next: NonZeroU64::MIN, start: Instant::now() }
     }
 }
 
@@ -42,8 +47,8 @@ impl<T> Timers<T> {
 
     /// Makes `item` due at `at`.
     pub fn insert(&mut self, at: Instant, item: T) -> TimerKey {
-        let key = TimerKey { at, serial: self.set };
-        self.set += 1;
+        let key = TimerKey { at: self.nanos(at), serial: self.next };
+        self.next = self.next.saturating_add(1);
         self.queue.insert(key, item);
         key
     }
@@ -55,13 +60,18 @@ impl<T> Timers<T> {
 
     /// The earliest deadline, which may have passed.
     pub fn next(&self) -> Option<Instant> {
-        self.queue.first_key_value().map(|(key, _)| key.at)
+        self.queue.first_key_value().map(|(key, _)| self.start + Duration::from_nanos(key.at))
     }
 
     /// Takes the earliest of what is due at `now`. Call until `None`.
     pub fn pop_due(&mut self, now: Instant) -> Option<T> {
+        let now = self.nanos(now);
         let earliest = self.queue.first_entry()?;
         (earliest.key().at <= now).then(|| earliest.remove())
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.start).as_nanos() as u64
     }
 }
 

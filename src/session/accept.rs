@@ -4,7 +4,7 @@ use std::{
     num::{NonZeroU16, NonZeroU32},
     sync::Arc,
     task::Waker,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use super::{
@@ -332,7 +332,7 @@ impl Opening<'_> {
         let mut link = Link::new(terms, self.websocket, write, Waker::noop().clone());
         link.address = self.slot.address();
         link.probe = (self.slot.is_distant() && self.websocket).then(|| Box::new(Probe::new(limits.lost)));
-        link.silence = (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500));
+        link.silence = NonZeroU32::new(u32::from(keep_alive) * 1500);
         let greeting = |present| {
             let mut connack = Vec::new();
             let answer = self.connack(connect, present, client_id, expiry, keep_alive);

@@ -241,23 +241,30 @@ impl Connection {
 
     /// Runs the connection to its end. One that we end is read for a moment longer, because closing a socket with
     /// unread bytes destroys what the peer has yet to read: why it was closed.
-    pub async fn run(mut self) {
-        self.outcome = (&mut self).await;
+    pub fn run(mut self) -> impl Future<Output = ()> {
+        // Not an `async fn`: that would have a place for its argument and another for the variable of that name.
+        async move {
+            self.outcome = (&mut self).await;
+            if let Some((inlet, slot)) = self.finish() {
+                drop(self);
+                tokio::spawn(async move {
+                    let _slot = slot;
+                    inlet.linger().await;
+                });
+            }
+        }
+    }
+
+    /// Says what there is to say at the end. Gives back what is to be read out, and the place that it takes meanwhile.
+    fn finish(&mut self) -> Option<(Inlet, Option<Slot>)> {
         match self.outcome {
             Outcome::Closed(close) => self.say_goodbye(Some(close), FrameEnd { code: NORMAL_CLOSE, what: close.what }),
             Outcome::Goodbye { .. } => self.say_goodbye(None, FrameEnd { code: NORMAL_CLOSE, what: "" }),
             Outcome::Unframed(end) => self.say_goodbye(None, end),
             Outcome::Replaced => {} // told so by whoever took the session over
-            Outcome::Dropped | Outcome::Lost => return,
+            Outcome::Dropped | Outcome::Lost => return None,
         }
-        let (inlet, slot) = (self.inlet.take(), self.slot.take());
-        drop(self);
-        tokio::spawn(async move {
-            let _slot = slot;
-            if let Some(inlet) = inlet {
-                inlet.linger().await;
-            }
-        });
+        Some((self.inlet.take()?, self.slot.take()))
     }
 }
 

@@ -66,8 +66,8 @@ pub struct Link {
     /// Somebody is to look, within the write timeout, whether it still does.
     pub watched: bool,
     pub stuck_watch: Option<TimerKey>,
-    /// The client must be heard within this: one and a half times its keep alive [MQTT-3.1.2-22].
-    pub silence: Option<Duration>,
+    /// Milliseconds within which the client must be heard: one and a half times its keep alive [MQTT-3.1.2-22].
+    pub silence: Option<NonZeroU32>,
     /// Asks a peer behind a proxy whether it is there.
     pub probe: Option<Box<Probe>>,
     /// The next look at when it was last heard.

@@ -112,11 +112,11 @@ pub struct Outbound {
     /// What subscriptions are still to bring. The last goes first, so that a long one holds up no other.
     cursors: Vec<Cursor>,
     /// How many of `queue`, from the back, wait for what the cursors bring; none without a cursor.
-    behind: usize,
+    behind: u32,
     /// In the order of their first transmission.
     flight: VecDeque<InFlight>,
     /// How many of `flight`, from the front, went out on the present connection.
-    sent: usize,
+    sent: u32,
     last_packet_id: u16,
 }
 
@@ -148,7 +148,7 @@ impl Outbound {
             }
         }
         // Beyond these the first that waits goes on, so that what arrives all the time is not held up until it is lost.
-        if self.collecting() && self.behind < limits.messages / 2 && self.bytes <= limits.bytes / 4 {
+        if self.collecting() && (self.behind as usize) < limits.messages / 2 && self.bytes <= limits.bytes / 4 {
             self.behind += 1;
         }
         self.bytes += size;
@@ -174,7 +174,7 @@ impl Outbound {
             let expired = is_void(&delivery.message);
             if expired {
                 self.bytes -= delivery.message.size();
-                self.behind -= usize::from(at >= front);
+                self.behind -= u32::from(at >= front);
             }
             at += 1;
             !expired
@@ -248,7 +248,7 @@ impl Outbound {
 
     /// How many of the queue need not wait for the cursors.
     fn front_len(&self) -> usize {
-        self.queue.len() - self.behind
+        self.queue.len() - self.behind as usize
     }
 
     /// Whether so many retained messages, of so many bytes together, have room in front of what waits for them. They
@@ -268,7 +268,7 @@ impl Outbound {
     /// The next transmission, while `window` (the smaller of both sides' limits) has room. Messages whose expiry has
     /// passed are left out and counted in `expired` [MQTT-3.3.2-5].
     pub fn next(&mut self, window: u16, now: Instant, expired: &mut u64) -> Option<Transmit> {
-        if self.sent < self.flight.len() {
+        if (self.sent as usize) < self.flight.len() {
             return self.resend(window);
         }
         while let Some(front) = self.queue.front().filter(|_| self.has_front()) {
@@ -294,10 +294,10 @@ impl Outbound {
     }
 
     fn resend(&mut self, window: u16) -> Option<Transmit> {
-        if self.sent >= usize::from(window) {
+        if self.sent >= u32::from(window) {
             return None;
         }
-        let entry = &self.flight[self.sent];
+        let entry = &self.flight[self.sent as usize];
         self.sent += 1;
         let packet_id = entry.packet_id;
         Some(match &entry.delivery {
@@ -401,9 +401,10 @@ impl Outbound {
     }
 
     fn remove_flight(&mut self, position: usize) {
-        let delivery = self.flight.remove(position).and_then(|entry| entry.delivery);
+        let entry = if position == 0 { self.flight.pop_front() } else { self.flight.remove(position) };
+        let delivery = entry.and_then(|entry| entry.delivery);
         self.bytes -= delivery.map_or(0, |delivery| delivery.message.size());
-        if position < self.sent {
+        if position < self.sent as usize {
             self.sent -= 1;
         }
         give_back(&mut self.flight);

@@ -108,7 +108,7 @@ pub struct State {
     /// Where it waits without a connection.
     pub place: Option<Place>,
     /// What is to happen meanwhile: the end of the session, its will.
-    pub timers: [Option<TimerKey>; 2],
+    pub timers: Option<Box<[Option<TimerKey>; 2]>>,
     /// In a list of sessions to be flushed.
     pub dirty: bool,
     /// Ended: takes no more messages.
@@ -127,7 +127,7 @@ impl Default for State {
             will: None,
             expiry: 0,
             place: None,
-            timers: [None; 2],
+            timers: None,
             dirty: false,
             ended: false,
         }

@@ -352,7 +352,7 @@ fn a_will_of_the_next_connection_replaces_that_of_the_last() {
 fn a_silent_client_is_closed_after_one_and_a_half_times_its_keep_alive() {
     let mut world = World::new();
     let peer = world.connect("client", CLEAN);
-    peer.session.lock().link().unwrap().silence = Some(Duration::from_secs(15));
+    peer.session.lock().link().unwrap().silence = std::num::NonZeroU32::new(15_000);
     world.hub.watch_silence(&peer.session, peer.epoch, world.now);
     let closed = || peer.session.lock().link().unwrap().close;
     world.wait(10);
@@ -370,7 +370,7 @@ fn nobody_is_judged_by_time_in_which_the_process_did_not_run() {
     let mut world = World::new();
     let [pinging, silent, slow, stuck] = ["pinging", "silent", "slow", "stuck"].map(|id| world.connect(id, CLEAN));
     for peer in [&pinging, &silent] {
-        peer.session.lock().link().unwrap().silence = Some(Duration::from_secs(15));
+        peer.session.lock().link().unwrap().silence = std::num::NonZeroU32::new(15_000);
         world.hub.watch_silence(&peer.session, peer.epoch, world.now);
     }
     for peer in [&slow, &stuck] {

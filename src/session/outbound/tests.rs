@@ -262,7 +262,7 @@ fn all_identifiers_can_be_in_use_and_the_only_free_one_is_found_at_once() {
             delivery: Some(delivery.clone()),
         })
         .collect();
-    outbound.sent = outbound.flight.len();
+    outbound.sent = outbound.flight.len() as u32;
     assert!(outbound.next(u16::MAX, Instant::now(), &mut 0).is_none());
     for free in [1, 40_000, u16::MAX] {
         assert!(outbound.puback(id(free)));

@@ -102,6 +102,13 @@ pub struct Rate {
     pub burst: Duration,
 }
 
+impl Rate {
+    /// Whether it holds anything back at all.
+    pub fn is_bounded(&self) -> bool {
+        self.messages.is_some() || self.bytes.is_some()
+    }
+}
+
 impl TopicRow {
     /// A row at its defaults: nobody may do anything.
     pub fn new(name: &str, filter: Pattern) -> Self {

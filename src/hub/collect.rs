@@ -64,7 +64,7 @@ impl Hub {
 
     /// Whether a reader whose filter spans rooms is not kept out of the message's room.
     fn may_collect(&self, reader: &Reader<'_>, message: &Message) -> bool {
-        let closed = message.room().and_then(|room| self.rooms.closed(room));
+        let closed = self.rooms.closed(message);
         closed.is_none_or(|closed| closed.admits(&reader.session.user, || reader.observes, reader.now))
     }
 

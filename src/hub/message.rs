@@ -1,6 +1,9 @@
 //! A message on its way: copied once on arrival, then shared by every queue, flight and retained store it is in.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use super::SubscriberId;
 use crate::{
@@ -77,7 +80,7 @@ impl Message {
     /// The room that it belongs to.
     pub fn room(&self) -> Option<&str> {
         let (start, end) = self.room;
-        (start < end).then(|| &self.topic()[start.into()..end.into()])
+        (start < end).then(|| self.text(start.into()..end.into()))
     }
 
     /// The QoS it was published at, or the cap of its class.
@@ -86,8 +89,13 @@ impl Message {
     }
 
     pub fn topic(&self) -> &str {
-        // The bytes came from a `&str`; checking again costs a few nanoseconds and keeps this file free of `unsafe`.
-        std::str::from_utf8(&self.bytes[..usize::from(self.topic_len)]).unwrap_or_default()
+        self.text(0..self.topic_len.into())
+    }
+
+    /// A part of the topic. It came from a `&str`; checking again costs some nanoseconds and keeps this file free of
+    /// `unsafe`.
+    fn text(&self, part: Range<usize>) -> &str {
+        std::str::from_utf8(&self.bytes[part]).unwrap_or_default()
     }
 
     /// Encoded properties that are passed on unchanged, without their length.

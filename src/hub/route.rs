@@ -23,6 +23,10 @@ use crate::{
     session::{Cursor, Delivery, Kept, Session, Standing, SubscriptionIds},
     wire::mqtt::{QoS, ReasonCode, RetainHandling, topic},
 };
+
+/// Subscriptions of a session up to which it has memory for just as many.
+const FEW: usize = 8;
+
 /// The filters that match one topic; more than a few are rare.
 type Nodes<'a> = SmallVec<[&'a FilterNode<Subscription>; 4]>;
 
@@ -46,12 +50,13 @@ impl Hub {
         dirty: &mut Dirty,
     ) -> Result<bool, Refusal> {
         let message = permit.message();
-        match message.room().map(Box::<str>::from) {
-            Some(room) if message.retain() && !message.payload().is_empty() => self.while_open(&room, || {
+        let stays = message.retain() && !message.payload().is_empty();
+        match message.room().filter(|_| stays).map(Box::<str>::from) {
+            Some(room) => self.while_open(&room, || {
                 self.bound_retained(&permit, &room)?;
                 self.route(source, permit, Bound::Limits, now, dirty)
             }),
-            _ => self.route(source, permit, Bound::Limits, now, dirty),
+            None => self.route(source, permit, Bound::Limits, now, dirty),
         }
     }
 
@@ -65,11 +70,14 @@ impl Hub {
         dirty: &mut Dirty,
     ) -> Result<bool, Refusal> {
         let source = Source::Client(&session.user);
-        let room = permit.message().room().map(Box::<str>::from).unwrap_or_default();
         match permit.meaning() {
             Meaning::Message => self.publish(source, permit, now, dirty),
-            Meaning::Presence => self.set_meta(session, &room, permit.message().payload(), dirty).map(|()| true),
+            Meaning::Presence => {
+                let message = permit.message();
+                self.set_meta(session, message.room().unwrap_or_default(), message.payload(), dirty).map(|()| true)
+            }
             Meaning::Control => {
+                let room = permit.message().room().map(Box::<str>::from).unwrap_or_default();
                 let order = Moderation::parse(permit.message().payload())?;
                 // It is told before it takes effect, so that whom it concerns learns of it.
                 let announce = |dirty: &mut Dirty| {
@@ -161,18 +169,19 @@ impl Hub {
             None => None,
         };
         let message = Arc::new(message);
-        let closed = message.room().and_then(|room| self.rooms.closed(room));
+        let topic = message.topic();
+        let closed = self.rooms.closed(&message);
         // One that is to be retained takes this lock in any case: it comes wholly before a wide subscription, which
         // then gets it from the store, or wholly after, and comes live.
         let wide = (message.retain() || self.wide_len.load(Ordering::Acquire) > 0).then(|| self.wide.read());
-        let mut shard = self.shard(two_levels(message.topic())).lock();
+        let mut shard = self.shard(two_levels(topic)).lock();
         if message.retain() {
             self.retain(&mut shard, &message, bound, now)?;
         }
         let mut nodes = Nodes::new();
-        shard.index.matches(message.topic(), &mut |node| nodes.push(node));
+        shard.index.matches(topic, &mut |node| nodes.push(node));
         if let Some(wide) = &wide {
-            wide.matches(message.topic(), &mut |node| nodes.push(node));
+            wide.matches(topic, &mut |node| nodes.push(node));
         }
         let crosses = crossing.is_some();
         // With the shard locked, so that the broker sees a topic's messages in the order in which they are seen here.
@@ -335,6 +344,9 @@ impl Hub {
             Ok(position) => std::mem::replace(&mut state.subscriptions[position], kept).standing == Standing::Live,
             Err(_) if state.subscriptions.len() >= self.limits.subscriptions => return Err(TOO_MANY_SUBSCRIPTIONS),
             Err(position) => {
+                if state.subscriptions.len() < FEW {
+                    state.subscriptions.reserve_exact(1);
+                }
                 state.subscriptions.insert(position, kept);
                 false
             }

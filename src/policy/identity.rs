@@ -98,7 +98,11 @@ pub const NAME_MAX: usize = 64;
 
 /// Whether `name` can name a user or a room: 1 to 64 bytes, one topic level, no wildcard, no control character.
 pub fn valid_name(name: &str) -> bool {
-    (1..=NAME_MAX).contains(&name.len()) && !name.chars().any(|c| matches!(c, '/' | '+' | '#') || c.is_control())
+    // Nearly all are ASCII, for which bytes will do, many at once.
+    let printable = |byte| matches!(byte, b' '..=b'~') & !matches!(byte, b'/' | b'+' | b'#');
+    (1..=NAME_MAX).contains(&name.len())
+        && (name.bytes().fold(true, |all, byte| all & printable(byte))
+            || !name.chars().any(|c| matches!(c, '/' | '+' | '#') || c.is_control()))
 }
 
 /// Open mode: the user name is believed; without one, the client id is the name, and where that is no name, one is

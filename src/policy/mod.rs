@@ -311,7 +311,9 @@ impl Policy {
     }
 
     fn exceeds(&self, topic: &str) -> bool {
-        topic.len() > self.topics.bytes || topic.bytes().filter(|&byte| byte == b'/').count() >= self.topics.levels
+        let TopicLimits { levels, bytes } = self.topics;
+        // A short one has no room for so many slashes.
+        topic.len() > bytes || topic.len() >= levels && topic.bytes().filter(|&byte| byte == b'/').count() >= levels
     }
 
     /// Whether an identity is good no more.

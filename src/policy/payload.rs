@@ -99,8 +99,7 @@ pub fn check(payload: &[u8], kind: Kind, sender: Option<&str>) -> Result<(), Pay
     if kind == Kind::Any {
         return Ok(());
     }
-    let text = std::str::from_utf8(payload).map_err(|_| PayloadError::NotUtf8)?;
-    let tags = walk::walk(text)?;
+    let tags = walk::walk(payload)?;
     if kind == Kind::Signal && !(tags.username || tags.from) {
         return Err(PayloadError::TagMissing);
     }
@@ -151,13 +150,14 @@ enum Key {
 
 impl Key {
     fn of(text: Text<'_>) -> Result<Self, PayloadError> {
-        if text.is_plain() {
-            return Ok(match text.raw() {
-                "username" => Self::Username,
-                "from" => Self::From,
-                other if other.eq_ignore_ascii_case("username") || other.eq_ignore_ascii_case("from") => Self::Alike,
-                _ => Self::Other,
-            });
+        match text.raw() {
+            b"username" => return Ok(Self::Username),
+            b"from" => return Ok(Self::From),
+            other if other.eq_ignore_ascii_case(b"username") || other.eq_ignore_ascii_case(b"from") => {
+                return Ok(Self::Alike);
+            }
+            _ if text.is_plain() => return Ok(Self::Other),
+            _ => {}
         }
         if text.chars().any(|char| matches!(char, None | Some('\0'))) {
             return Err(PayloadError::AmbiguousKey);

@@ -48,10 +48,9 @@ struct Price {
 
 impl Price {
     fn of(rate: &Rate, bytes: usize) -> Self {
-        const SECOND: u128 = 1_000_000_000;
-        let cost = |units: usize, per_second: usize| {
-            Nanos::try_from(SECOND * units as u128 / per_second as u128).unwrap_or(Nanos::MAX / 4)
-        };
+        const SECOND: Nanos = 1_000_000_000;
+        // No packet has so many bytes that this would overflow.
+        let cost = |units: usize, per_second: usize| SECOND.saturating_mul(units as Nanos) / per_second as Nanos;
         Self {
             messages: rate.messages.map(|most| cost(1, most)),
             bytes: rate.bytes.map(|most| cost(bytes, most)),
@@ -104,7 +103,7 @@ pub struct Throttle {
     connection: Bucket,
     user: Option<Arc<SharedBucket>>,
     address: Option<Arc<SharedBucket>>,
-    classes: SmallVec<[(ClassTag, Bucket); 2]>,
+    classes: ClassBuckets,
     told: Bucket,
 }
 
@@ -128,12 +127,12 @@ impl Throttle {
     /// Takes something that has happened already from all buckets but those of classes. Says how long nothing more may
     /// happen.
     pub fn charge(&mut self, bytes: usize, now: Nanos) -> Duration {
-        let rates = Arc::clone(&self.rates);
+        let Self { rates, connection, user, address, .. } = self;
         let price = |rate: &Rate| Price::of(rate, bytes);
-        let (own, user, address) = (price(&rates.connection), price(&rates.user), price(&rates.address));
-        self.connection.charge(&own, now);
-        let mut wait = self.connection.wait(&own, now);
-        for (bucket, price) in [(&self.user, user), (&self.address, address)] {
+        let own = price(&rates.connection);
+        connection.charge(&own, now);
+        let mut wait = connection.wait(&own, now);
+        for (bucket, price) in [(&*user, price(&rates.user)), (&*address, price(&rates.address))] {
             let Some(bucket) = bucket else { continue };
             bucket.charge(&price, now);
             wait = wait.max(bucket.wait(&price, now));
@@ -146,43 +145,50 @@ impl Throttle {
     /// # Errors
     /// How long to wait first.
     pub fn admit(&mut self, class: Option<(ClassTag, Rate)>, bytes: usize, now: Nanos) -> Result<(), Duration> {
-        let rates = Arc::clone(&self.rates);
+        let Self { rates, connection, user, address, classes, .. } = self;
         let price = |rate: &Rate| Price::of(rate, bytes);
-        let (own, user, address) = (price(&rates.connection), price(&rates.user), price(&rates.address));
-        let of_class = class.map(|(class, rate)| (self.class(class, now), price(&rate)));
-        let wait = self
-            .connection
-            .wait(&own, now)
-            .max(self.user.as_ref().map_or(0, |bucket| bucket.wait(&user, now)))
-            .max(self.address.as_ref().map_or(0, |bucket| bucket.wait(&address, now)))
-            .max(of_class.as_ref().map_or(0, |(at, price)| self.classes[*at].1.wait(price, now)));
+        let own = price(&rates.connection);
+        let user = user.as_deref().map(|bucket| (bucket, price(&rates.user)));
+        let address = address.as_deref().map(|bucket| (bucket, price(&rates.address)));
+        let of_class = class.filter(|(_, rate)| rate.is_bounded());
+        let of_class = of_class.map(|(class, rate)| (of_the_class(classes, class, now), price(&rate)));
+        let mut wait = connection.wait(&own, now);
+        for (bucket, price) in user.iter().chain(&address) {
+            wait = wait.max(bucket.wait(price, now));
+        }
+        if let Some((bucket, price)) = &of_class {
+            wait = wait.max(bucket.wait(price, now));
+        }
         if wait > 0 {
             return Err(Duration::from_nanos(wait));
         }
-        self.connection.charge(&own, now);
-        self.user.iter().for_each(|bucket| bucket.charge(&user, now));
-        self.address.iter().for_each(|bucket| bucket.charge(&address, now));
-        if let Some((at, price)) = of_class {
-            self.classes[at].1.charge(&price, now);
+        connection.charge(&own, now);
+        user.iter().chain(&address).for_each(|(bucket, price)| bucket.charge(price, now));
+        if let Some((bucket, price)) = of_class {
+            bucket.charge(&price, now);
         }
         Ok(())
     }
+}
 
-    fn class(&mut self, class: ClassTag, now: Nanos) -> usize {
-        if let Some(at) = self.classes.iter().position(|(known, _)| *known == class) {
-            return at;
+type ClassBuckets = SmallVec<[(ClassTag, Bucket); 2]>;
+
+/// The bucket of a class, made if it is not there.
+fn of_the_class(classes: &mut ClassBuckets, class: ClassTag, now: Nanos) -> &mut Bucket {
+    let known = classes.iter().position(|(known, _)| *known == class);
+    let at = known.unwrap_or_else(|| {
+        if classes.len() >= CLASSES {
+            classes.retain(|(_, bucket)| bucket.messages.max(bucket.bytes) > now);
         }
-        if self.classes.len() >= CLASSES {
-            self.classes.retain(|(_, bucket)| bucket.messages.max(bucket.bytes) > now);
-        }
-        if self.classes.len() >= CLASSES {
+        if classes.len() >= CLASSES {
             let debt = |(_, bucket): &(ClassTag, Bucket)| bucket.messages.max(bucket.bytes);
-            let least = (0..CLASSES).min_by_key(|at| debt(&self.classes[*at])).unwrap_or(0);
-            self.classes.swap_remove(least);
+            let least = (0..CLASSES).min_by_key(|at| debt(&classes[*at])).unwrap_or(0);
+            classes.swap_remove(least);
         }
-        self.classes.push((class, Bucket::default()));
-        self.classes.len() - 1
-    }
+        classes.push((class, Bucket::default()));
+        classes.len() - 1
+    });
+    &mut classes[at].1
 }
 
 /// The buckets that connections have in common: for as long as one of them is there or something is owed, so that who
@@ -236,10 +242,11 @@ impl Throttles {
     /// The buckets of a connection of that user (the part before `~`) from that address, if it is known.
     pub fn of(&self, user: &str, address: Option<IpAddr>, now: Nanos) -> Throttle {
         let rates = Arc::clone(&self.rates.read());
-        let bounded = |rate: &Rate| rate.messages.is_some() || rate.bytes.is_some();
         Throttle {
-            user: bounded(&rates.user).then(|| self.users.lock().get(user.into(), now)),
-            address: address.filter(|_| bounded(&rates.address)).map(|address| self.addresses.lock().get(address, now)),
+            user: rates.user.is_bounded().then(|| self.users.lock().get(user.into(), now)),
+            address: address
+                .filter(|_| rates.address.is_bounded())
+                .map(|address| self.addresses.lock().get(address, now)),
             connection: Bucket::default(),
             classes: SmallVec::new(),
             told: Bucket::default(),

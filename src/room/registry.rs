@@ -15,7 +15,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use super::{Closed, Room, live::Keeping};
 use crate::{
     config::{PresenceConfig, RoomsConfig},
-    hub::{SubscriberId, TimerKey},
+    hub::{Message, SubscriberId, TimerKey},
     policy::base,
     session::Session,
 };
@@ -175,12 +175,12 @@ impl Rooms {
         Some(timer)
     }
 
-    /// Whom a room keeps out at the moment.
-    pub(crate) fn closed(&self, name: &str) -> Option<Arc<Closed>> {
+    /// Whom the room of a message keeps out at the moment.
+    pub(crate) fn closed(&self, message: &Message) -> Option<Arc<Closed>> {
         if self.closed_len.load(Ordering::Acquire) == 0 {
             return None;
         }
-        self.closed.read().get(name).cloned()
+        self.closed.read().get(message.room()?).cloned()
     }
 
     /// Takes one more place for a user; `false` if it has as many as it may.

@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{io::IoSlice, ops::Range, sync::Arc};
+use std::{io::IoSlice, sync::Arc};
 
 use crate::{hub::Message, wire::ws::FrameHeader};
 
@@ -86,14 +86,17 @@ impl Batch {
         write: impl FnOnce(&[IoSlice<'_>]) -> std::io::Result<usize>,
     ) -> std::io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); SLICES];
-        let mut count = 0;
-        for slice in self.slices() {
-            slices[count] = IoSlice::new(slice);
-            count += 1;
+        let (mut count, mut start) = (0, self.frame_start);
+        for (at, message) in &self.shared {
+            slices[count] = IoSlice::new(&self.head[start..*at]);
+            slices[count + 1] = IoSlice::new(message.payload());
+            (count, start) = (count + 2, *at);
         }
-        let written = write(&slices[..count])?;
+        slices[count] = IoSlice::new(&self.head[start..]);
+        let slices = &slices[..=count];
+        let written = write(slices)?;
         let mut skip = written;
-        for slice in self.slices() {
+        for slice in slices {
             let skipped = skip.min(slice.len());
             skip -= skipped;
             rest.extend_from_slice(&slice[skipped..]);
@@ -106,17 +109,5 @@ impl Batch {
         self.shared.clear();
         self.head.clear();
         self.head.shrink_to(4 * BYTES);
-    }
-
-    fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        let range = |index: usize| -> Range<usize> {
-            let start = if index == 0 { self.frame_start } else { self.shared[index - 1].0 };
-            let end = self.shared.get(index).map_or(self.head.len(), |(at, _)| *at);
-            start..end
-        };
-        (0..=self.shared.len()).flat_map(move |index| {
-            let payload = self.shared.get(index).map(|(_, message)| message.payload());
-            [&self.head[range(index)], payload.unwrap_or(&[])]
-        })
     }
 }

@@ -73,7 +73,12 @@ impl WriteHalf {
     pub fn write(&mut self, slices: &[IoSlice<'_>], waker: &Waker) -> io::Result<usize> {
         match self {
             Self::Tcp(half) => loop {
-                match half.try_write_vectored(slices) {
+                // For one slice the system has a shorter way.
+                let written = match slices {
+                    [one] => half.try_write(one),
+                    slices => half.try_write_vectored(slices),
+                };
+                match written {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         ready(half.as_ref().poll_write_ready(&mut Context::from_waker(waker)))?;
                     }

@@ -54,6 +54,21 @@ impl<V> LevelMap<V> {
         }
     }
 
+    /// The values at `#`, at `+` and at `level`, which is neither: what a level of a topic is looked up for.
+    pub(super) fn get_three(&self, level: &[u8]) -> [Option<&V>; 3] {
+        let LevelMap::Few(entries) = self else { return [b"#", b"+", level].map(|level| self.get(level)) };
+        let mut found = [None; 3];
+        for (name, value) in entries {
+            match name.as_bytes() {
+                b"#" => found[0] = Some(value),
+                b"+" => found[1] = Some(value),
+                name if name == level => found[2] = Some(value),
+                _ => {}
+            }
+        }
+        found
+    }
+
     pub(super) fn get_mut(&mut self, level: &[u8]) -> Option<&mut V> {
         match self {
             LevelMap::Few(entries) => {

@@ -149,15 +149,17 @@ impl<T: Slot> Node<T> {
         let mut node = self;
         loop {
             // `#` stands for the parent level too, so it is asked before the topic may end (4.7.1.2).
-            if let Some(multi_level) = node.children.get(b"#") {
-                multi_level.value().into_iter().for_each(&mut *visit);
-            }
-            let Some(levels) = topic else { return node.value().into_iter().for_each(visit) };
+            let Some(levels) = topic else {
+                node.children.get(b"#").and_then(Self::value).into_iter().for_each(&mut *visit);
+                return node.value().into_iter().for_each(visit);
+            };
             let (level, rest) = split(levels);
-            if let Some(single_level) = node.children.get(b"+") {
+            let [multi_level, single_level, child] = node.children.get_three(level);
+            multi_level.and_then(Self::value).into_iter().for_each(&mut *visit);
+            if let Some(single_level) = single_level {
                 single_level.filters_matching(rest, visit);
             }
-            let Some(child) = node.children.get(level) else { return };
+            let Some(child) = child else { return };
             (node, topic) = (child, rest);
         }
     }

@@ -6,8 +6,11 @@ use super::{
 };
 
 /// Walks through a payload and brings back its tags.
-pub(super) fn walk(payload: &str) -> Result<Tags<'_>, PayloadError> {
-    let survey = Survey::of(payload.as_bytes());
+pub(super) fn walk(payload: &[u8]) -> Result<Tags<'_>, PayloadError> {
+    let survey = Survey::of(payload);
+    if !survey.ascii && std::str::from_utf8(payload).is_err() {
+        return Err(PayloadError::NotUtf8);
+    }
     let mut walk = Walk { payload, at: 0, survey, open: Nesting::default(), tags: Tags::default() };
     if walk.token() != Some(b'{') {
         return Err(PayloadError::NotAnObject);
@@ -64,7 +67,7 @@ impl Nesting {
 }
 
 struct Walk<'p> {
-    payload: &'p str,
+    payload: &'p [u8],
     /// Where to go on.
     at: usize,
     survey: Survey,
@@ -78,9 +81,9 @@ impl<'p> Walk<'p> {
             Some(b'"') => drop(self.string()?),
             Some(bracket @ (b'{' | b'[')) => return self.bracket(bracket),
             Some(first @ (b'-' | b'0'..=b'9')) => self.number(first)?,
-            Some(b't') => self.literal("rue")?,
-            Some(b'f') => self.literal("alse")?,
-            Some(b'n') => self.literal("ull")?,
+            Some(b't') => self.literal(b"rue")?,
+            Some(b'f') => self.literal(b"alse")?,
+            Some(b'n') => self.literal(b"ull")?,
             _ => return Err(PayloadError::Malformed),
         }
         Ok(Due::Separator)
@@ -156,12 +159,12 @@ impl<'p> Walk<'p> {
 
     /// Takes digits, and tells how many.
     fn digits(&mut self) -> usize {
-        let count = self.rest().bytes().take_while(u8::is_ascii_digit).count();
+        let count = self.rest().iter().take_while(|byte| byte.is_ascii_digit()).count();
         self.at += count;
         count
     }
 
-    fn literal(&mut self, tail: &str) -> Result<(), PayloadError> {
+    fn literal(&mut self, tail: &[u8]) -> Result<(), PayloadError> {
         if !self.rest().starts_with(tail) {
             return Err(PayloadError::Malformed);
         }
@@ -198,10 +201,10 @@ impl<'p> Walk<'p> {
     }
 
     fn peek(&self) -> Option<u8> {
-        self.payload.as_bytes().get(self.at).copied()
+        self.payload.get(self.at).copied()
     }
 
-    fn rest(&self) -> &'p str {
+    fn rest(&self) -> &'p [u8] {
         self.payload.get(self.at..).unwrap_or_default()
     }
 }

@@ -52,7 +52,7 @@ fn ping(payload: &[u8]) -> Event {
     let mut control = ControlPayload::EMPTY;
     control.bytes[..payload.len()].copy_from_slice(payload);
     control.len = payload.len() as u8;
-    Event::Ping(control)
+    Event::Ping(Box::new(control))
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What is counted. One set for each server, so that two in one process do not mix; handles are looked up once, so
 //! that counting costs an atomic addition.
 
+mod latency;
+
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -8,6 +10,8 @@ use std::sync::{
 
 use metrics::{Counter, Gauge, Recorder, counter, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
+
+pub use latency::Latency;
 
 use crate::{
     config::TopicRows,
@@ -49,6 +53,8 @@ pub struct Metrics {
     leaves: [Counter; Reason::ALL.len()],
     /// Messages from clients by class of the topic table in force, since they were last moved to their names' counters.
     by_class: [AtomicU64; CLASSES],
+    /// How long deliveries took.
+    pub latency: Latency,
     rooms: Gauge,
     members: Gauge,
     connections: Gauge,
@@ -104,6 +110,7 @@ impl Default for Metrics {
             webhooks_failed: hooked("given up"),
             leaves: Reason::ALL.map(|reason| labelled("wigwag_room_leaves_total", "reason", reason.name())),
             by_class: std::array::from_fn(|_| AtomicU64::new(0)),
+            latency: Latency::default(),
             rooms: now("wigwag_rooms"),
             members: now("wigwag_room_members"),
             connections: now("wigwag_connections"),
@@ -146,13 +153,14 @@ impl Metrics {
         }
     }
 
-    /// Moves the counts of classes to the counters of their names, by the table that was in force.
+    /// Moves what was counted by class to the names of the classes, by the table that was in force.
     pub fn name_classes(&self, table: &TopicTable) {
         for (class, row) in table.rows() {
             let count = self.by_class.get(usize::from(class.0)).map_or(0, |count| count.swap(0, Ordering::Relaxed));
             let name: Arc<str> = row.name.as_str().into();
             with_local_recorder(&self.recorder, || counter!("wigwag_messages_total", "class" => name).increment(count));
         }
+        self.latency.name_classes(table);
     }
 
     /// Counts a refusal.
@@ -173,7 +181,7 @@ impl Metrics {
         self.webhooks_waiting.set(gauges.webhooks_waiting as f64);
         let handle = self.recorder.handle();
         handle.run_upkeep();
-        handle.render()
+        handle.render() + &self.latency.render()
     }
 }
 

@@ -465,7 +465,7 @@ fn metrics_are_for_this_machine_or_for_a_credential() {
 }
 
 #[test]
-fn messages_are_counted_by_class_and_no_name_is_a_label() {
+fn messages_and_their_latency_are_counted_by_class_and_no_name_is_a_label() {
     let broker = Broker::shipped_with(closed);
     let mut alice = enter(&broker, "alice", "secret-room");
     alice.publish(Message::new("rooms/secret-room/chat", r#"{"text":"hi"}"#).qos(1));
@@ -476,6 +476,10 @@ fn messages_are_counted_by_class_and_no_name_is_a_label() {
     for (class, count) in [("chat", 1), ("signal", 2), ("app", 0)] {
         assert!(text.contains(&format!("wigwag_messages_total{{class=\"{class}\"}} {count}\n")), "{class}: {text}");
     }
+    // Nobody but herself was there to get them, and she reads no chat.
+    assert!(text.contains("wigwag_delivery_seconds_count{class=\"signal\"} 2\n"), "{text}");
+    assert!(text.contains("wigwag_delivery_seconds_bucket{class=\"signal\",le=\"+Inf\"} 2\n"), "{text}");
+    assert!(!text.contains("wigwag_delivery_seconds_count{class=\"chat\"}"), "{text}");
     assert!(!text.contains("secret-room") && !text.contains("alice"), "{text}");
 }
 

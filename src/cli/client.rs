@@ -14,6 +14,8 @@ use hyper::Uri;
 use rumqttc::v5::mqttbytes::v5 as packets5;
 use rumqttc::{NetworkOptions, Outgoing, QoS, TlsConfiguration, Transport, v5};
 
+use wigwag::wire::mqtt::{RECEIVED, SENDER};
+
 use super::{Failure, tls};
 
 /// The largest packet MQTT knows; rumqttc's own default is 10 KiB.
@@ -83,6 +85,8 @@ pub struct Message {
     pub retain: bool,
     /// Who published it, where the broker says so.
     pub sender: Option<String>,
+    /// When the broker received it, where that says so: RFC 3339.
+    pub received: Option<String>,
 }
 
 /// One connection to a broker.
@@ -242,7 +246,8 @@ fn event_of_v4(event: rumqttc::Event) -> Option<Event> {
         }
         rumqttc::Event::Incoming(Packet::Publish(publish)) => {
             let (qos, retain) = (publish.qos as u8, publish.retain);
-            Event::Message(Message { topic: publish.topic.into(), payload: publish.payload, qos, retain, sender: None })
+            let (topic, payload) = (publish.topic.into(), publish.payload);
+            Event::Message(Message { topic, payload, qos, retain, sender: None, received: None })
         }
         rumqttc::Event::Incoming(Packet::PubAck(_) | Packet::PubComp(_)) => Event::Acknowledged(Ok(())),
         rumqttc::Event::Outgoing(outgoing) => return event_of_outgoing(&outgoing),
@@ -264,9 +269,10 @@ fn event_of_v5(event: v5::Event) -> Option<Event> {
         }
         v5::Event::Incoming(Packet::Publish(publish)) => {
             let user = publish.properties.map(|properties| properties.user_properties).unwrap_or_default();
-            let sender = user.into_iter().find(|(name, _)| name == "username").map(|(_, value)| value);
-            let (qos, retain) = (publish.qos as u8, publish.retain);
-            Event::Message(Message { topic: publish.topic, payload: publish.payload, qos, retain, sender })
+            // The broker's own stands behind those of the sender.
+            let last = |key| user.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.clone());
+            let (qos, retain, sender, received) = (publish.qos as u8, publish.retain, last(SENDER), last(RECEIVED));
+            Event::Message(Message { topic: publish.topic, payload: publish.payload, qos, retain, sender, received })
         }
         v5::Event::Incoming(Packet::PubAck(ack)) => Event::Acknowledged(match ack.reason {
             PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Ok(()),

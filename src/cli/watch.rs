@@ -16,7 +16,7 @@ use super::{Failure, block_on};
 use line::Line;
 
 /// Offers and answers show that they are, and how large; what is in them only with --payload. The QoS is that of the
-/// delivery. Watching takes a token with the role observe, and joins nothing.
+/// delivery, the time in ms how long the message took from the server to here (by both machines' clocks). Watching takes a token with the role observe, and joins nothing.
 #[derive(Args)]
 pub struct WatchArgs {
     /// Name of the room

@@ -39,7 +39,7 @@ impl Hub {
             Ok(message) => {
                 let qos = message.qos_for(permit.options().qos);
                 let ids = id.map_or(SubscriptionIds::None, SubscriptionIds::One);
-                dirty.deliver(self, session, Delivery { message, qos, retain: false, ids }, now);
+                dirty.deliver(self, session, Delivery { ids, ..Delivery::plain(message, qos) }, now);
                 self.watch_ice(session, session.epoch(), now + self.ice.renewal());
             }
             Err(TooMany(wait)) => {
@@ -111,7 +111,7 @@ impl Hub {
             }
         }
         let qos = message.qos_for(granted?);
-        Some(Delivery { message, qos, retain: false, ids: SubscriptionIds::from(&ids[..]) })
+        Some(Delivery { ids: SubscriptionIds::from(&ids[..]), ..Delivery::plain(message, qos) })
     }
 
     fn ice_message(&self, session: &Session, topic: &str, now: Instant) -> Result<Arc<Message>, TooMany> {

@@ -22,6 +22,7 @@ pub struct Message {
     retain: bool,
     raised: Option<QoS>,
     publisher: SubscriberId,
+    received: Instant,
     expires: Option<Instant>,
     /// When whoever has not been sent it has no use for it any more; no client is told.
     stale: Option<Instant>,
@@ -65,6 +66,7 @@ impl Message {
             retain: parts.retain,
             raised: parts.raised,
             publisher: parts.publisher,
+            received: now,
             expires: parts.properties.message_expiry.map(|seconds| now + Duration::from_secs(seconds.into())),
             stale: parts.life.map(|life| now + life),
             class: parts.class,
@@ -134,14 +136,20 @@ impl Message {
         self.publisher
     }
 
-    /// The same message with its expiry counted from `now`: that of a will begins when it is published.
+    /// The same message as if it had come at `now`, from which its expiry counts: a will is published when it is sent.
     pub fn expiring(self, seconds: Option<u32>, now: Instant) -> Self {
-        Self { expires: seconds.map(|seconds| now + Duration::from_secs(seconds.into())), ..self }
+        let expires = seconds.map(|seconds| now + Duration::from_secs(seconds.into()));
+        Self { expires, received: now, ..self }
     }
 
     /// The same message as a member of another class.
     pub fn in_class(self, class: Option<ClassTag>) -> Self {
         Self { class, ..self }
+    }
+
+    /// When its publisher's bytes were read, or the server made it.
+    pub fn received(&self) -> Instant {
+        self.received
     }
 
     pub fn expires(&self) -> Option<Instant> {

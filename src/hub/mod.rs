@@ -218,8 +218,8 @@ impl Hub {
     /// Writes `control` (of the connection of that epoch) and what waits for a session, counts it, and has the
     /// connection watched if it stalls.
     pub fn flush(&self, session: &Arc<Session>, control: Option<(u32, &[u8])>, now: Instant) {
-        let flushed = session.flush(control, now);
         let metrics = &self.metrics;
+        let flushed = session.flush(control, now, &metrics.latency);
         if flushed.messages > 0 {
             metrics.messages_sent.increment(flushed.messages);
             metrics.bytes_sent.increment(flushed.bytes);

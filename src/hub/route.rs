@@ -119,7 +119,7 @@ impl Hub {
         let qos = QoS::AtMostOnce;
         let message = Arc::new(self.policy.server_message(topic, payload, qos, false).into_message());
         let ids = id.map_or(SubscriptionIds::None, SubscriptionIds::One);
-        dirty.deliver(self, session, Delivery { message, qos, retain: false, ids }, Instant::now());
+        dirty.deliver(self, session, Delivery { ids, ..Delivery::plain(message, qos) }, Instant::now());
     }
 
     /// Whether anybody would get a message on this topic.
@@ -442,6 +442,7 @@ impl Hub {
             while let Some((_, other, copy)) = all.next_if(|(next, ..)| *next == id) {
                 delivery.qos = delivery.qos.max(copy.qos);
                 delivery.retain |= copy.retain;
+                delivery.stamped |= copy.stamped;
                 ids.extend(other.id);
             }
             delivery.ids = SubscriptionIds::from(&ids[..]);
@@ -504,12 +505,12 @@ impl Subscription {
 
     fn delivery(&self, message: &Arc<Message>) -> Delivery {
         Delivery {
-            message: Arc::clone(message),
-            qos: message.qos_for(self.options.qos),
             // A live message carries the flag only as published, and only to who asked [MQTT-3.3.1-12],
             // [MQTT-3.3.1-13].
             retain: self.options.retain_as_published && message.retain(),
             ids: self.id.map_or(SubscriptionIds::None, SubscriptionIds::One),
+            stamped: self.visible.is_some(),
+            ..Delivery::plain(Arc::clone(message), message.qos_for(self.options.qos))
         }
     }
 }

@@ -49,7 +49,7 @@ pub struct Visible {
 const SIGNAL_LIFE: Duration = Duration::from_secs(30);
 
 impl Rules {
-    pub(super) fn new(rows: &TopicRows, open: bool, generation: u8) -> Self {
+    pub(crate) fn new(rows: &TopicRows, open: bool, generation: u8) -> Self {
         let table = TopicTable::new(rows, open);
         let named = |name| table.named(name);
         let (presence, control, errors) = (named("presence"), named("control"), named("errors"));
@@ -61,7 +61,7 @@ impl Rules {
         self.generation
     }
 
-    pub(super) fn tag(&self, class: Option<ClassId>) -> Option<ClassTag> {
+    pub(crate) fn tag(&self, class: Option<ClassId>) -> Option<ClassTag> {
         class.map(|class| ClassTag { generation: self.generation, class })
     }
 

@@ -6,9 +6,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::{io::IoSlice, sync::Arc};
+use std::{io::IoSlice, sync::Arc, time::Instant};
 
-use crate::{hub::Message, wire::ws::FrameHeader};
+use super::outbound::Delivery;
+use crate::{hub::Message, policy::ClassTag, wire::ws::FrameHeader};
 
 /// Payloads up to here are cheaper to copy than to hand to the kernel as a slice of their own.
 const COPIED: usize = 1024;
@@ -28,6 +29,8 @@ pub struct Batch {
     shared_bytes: usize,
     websocket: bool,
     frame_start: usize,
+    /// Of what, and when it was received, for each message that went into batches since somebody asked.
+    handed: Vec<(ClassTag, Instant)>,
 }
 
 impl Batch {
@@ -54,6 +57,17 @@ impl Batch {
             self.shared_bytes += payload.len();
             self.shared.push((self.head.len(), Arc::clone(message)));
         }
+    }
+
+    /// Notes that a message goes out in this batch, if its way here is of interest.
+    pub fn note(&mut self, delivery: &Delivery) {
+        self.handed
+            .extend(delivery.message.class().filter(|_| delivery.live).map(|of| (of, delivery.message.received())));
+    }
+
+    /// Takes the notes.
+    pub fn take_notes(&mut self) -> impl Iterator<Item = (ClassTag, Instant)> {
+        self.handed.drain(..)
     }
 
     /// Whether another packet had better wait for the next write.

@@ -241,8 +241,8 @@ impl Connection {
 
     /// Runs the connection to its end. One that we end is read for a moment longer, because closing a socket with
     /// unread bytes destroys what the peer has yet to read: why it was closed.
+    #[expect(clippy::manual_async_fn, reason = "it would have a place for its argument and one for its variable")]
     pub fn run(mut self) -> impl Future<Output = ()> {
-        // Not an `async fn`: that would have a place for its argument and another for the variable of that name.
         async move {
             self.outcome = (&mut self).await;
             if let Some((inlet, slot)) = self.finish() {

@@ -32,10 +32,10 @@ impl Cursor {
         let own = self.options.no_local && message.publisher() == subscriber; // [MQTT-3.8.3-3]
         let shown = || self.visible.as_ref().is_none_or(|visible| visible.shows(message));
         (!own && !message.expired(now) && shown()).then(|| Delivery {
-            message: Arc::clone(message),
-            qos: message.qos_for(self.options.qos),
             retain: true,
             ids: self.id.map_or(SubscriptionIds::None, SubscriptionIds::One),
+            stamped: self.visible.is_some(),
+            ..Delivery::plain(Arc::clone(message), message.qos_for(self.options.qos))
         })
     }
 }

@@ -9,14 +9,16 @@ use std::{
     net::IpAddr,
     num::{NonZeroU16, NonZeroU32},
     task::Waker,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
+
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{WriteHalf, batch::Batch, inlet::NORMAL_CLOSE, outbound::Delivery};
 use crate::{
-    hub::TimerKey,
+    hub::{Message, TimerKey},
     wire::{
-        mqtt::{Disconnect, Packet, PublishHeader, ReasonCode, Version, encode, publish_header},
+        mqtt::{Disconnect, Packet, PublishHeader, RECEIVED, ReasonCode, Version, encode, publish_header},
         ws::{self, Opcode},
     },
 };
@@ -174,7 +176,10 @@ impl Link {
             message_expiry: message.expiry_left(now),
             subscription_ids: delivery.ids.as_slice(),
             properties: message.properties(),
+            received: None,
         };
+        let stamp = delivery.stamped.then(|| received(message));
+        header.received = stamp.as_deref();
         let start = batch.head().len();
         if self.surely_fits(delivery) {
             if let Some(aliases) = &mut self.aliases {
@@ -198,7 +203,10 @@ impl Link {
         // The most that stands in a PUBLISH beside topic, properties and payload: fixed header 5, topic length 2,
         // packet id 2, property length 4, expiry 5, alias 3, and 5 for each subscription identifier.
         const BESIDE: usize = 21;
-        let most = delivery.message.size() + BESIDE + 5 * delivery.ids.as_slice().len();
+        // Key and value with their lengths, the latter no longer than to the nanosecond.
+        const STAMP: usize = 1 + 2 + RECEIVED.len() + 2 + 30;
+        let stamp = if delivery.stamped { STAMP } else { 0 };
+        let most = delivery.message.size() + BESIDE + stamp + 5 * delivery.ids.as_slice().len();
         fits(self.terms.maximum_packet, most)
     }
 
@@ -237,6 +245,13 @@ impl Link {
             encode(&mut self.control, Version::V5, &Packet::Disconnect(packet));
         }
     }
+}
+
+/// When a message was received, in UTC to the microsecond (RFC 3339), by the clock of now.
+fn received(message: &Message) -> String {
+    let at = OffsetDateTime::from(SystemTime::now() - message.received().elapsed());
+    let at = at.replace_nanosecond(at.microsecond() * 1000).unwrap_or(at);
+    at.format(&Rfc3339).unwrap_or_default()
 }
 
 /// Whether a peer is there whose link the system cannot judge, found out by WebSocket pings. A pong keeps no keep alive,

@@ -34,7 +34,7 @@ pub use outbound::{Delivery, Outbound, QueueLimits, Queued, SubscriptionIds};
 pub use state::{Attachment, Flushed, Kept, Over, Standing, State};
 pub use stream::{Io, ReadHalf, Stream, WriteHalf};
 
-use crate::hub::SubscriberId;
+use crate::{hub::SubscriberId, metrics::Latency};
 
 /// One MQTT session. Lock order: a shard of the hub, then a session; never two sessions.
 pub struct Session {
@@ -83,13 +83,18 @@ impl Session {
     }
 
     /// Writes `control` (encoded packets other than PUBLISH, from the connection of that epoch) and then the messages
-    /// that wait for this client, as far as its socket takes them.
-    pub fn flush(&self, control: Option<(u32, &[u8])>, now: Instant) -> Flushed {
+    /// that wait for this client, as far as its socket takes them. How long those took from where they came from to
+    /// there goes to `latency`.
+    pub fn flush(&self, control: Option<(u32, &[u8])>, now: Instant, latency: &Latency) -> Flushed {
         thread_local!(static BATCH: RefCell<batch::Batch> = RefCell::default());
         let (flushed, local) = BATCH.with_borrow_mut(|batch| {
             let mut state = self.lock();
             let control = control.filter(|(epoch, _)| *epoch == self.epoch()).map_or(&[][..], |(_, bytes)| bytes);
-            (state.flush(batch, control, now), state.take_local_waker())
+            let flushed = state.flush(batch, control, now);
+            let local = state.take_local_waker();
+            drop(state);
+            latency.record(batch.take_notes());
+            (flushed, local)
         });
         local.into_iter().for_each(Waker::wake);
         flushed

@@ -39,6 +39,17 @@ pub struct Delivery {
     pub qos: QoS,
     pub retain: bool,
     pub ids: SubscriptionIds,
+    /// A 5.0 client is told when the message was received.
+    pub stamped: bool,
+    /// It came while the client was connected, so that how long it takes says something of the server.
+    pub live: bool,
+}
+
+impl Delivery {
+    /// One for a subscription that asks for nothing special.
+    pub fn plain(message: Arc<Message>, qos: QoS) -> Self {
+        Self { message, qos, retain: false, ids: SubscriptionIds::None, stamped: false, live: false }
+    }
 }
 
 /// Subscription identifiers of the subscriptions that a delivery is for.
@@ -152,7 +163,7 @@ impl Outbound {
             self.behind += 1;
         }
         self.bytes += size;
-        self.queue.push_back(delivery);
+        self.queue.push_back(Delivery { live: connected, ..delivery });
         Queued::Accepted
     }
 
@@ -345,6 +356,7 @@ impl Outbound {
     /// A new connection: everything in flight is to be sent again.
     pub fn reconnect(&mut self) {
         self.sent = 0;
+        self.queue.iter_mut().for_each(|delivery| delivery.live = false);
     }
 
     pub fn queued(&self) -> usize {

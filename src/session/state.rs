@@ -335,6 +335,9 @@ fn put(
     match next {
         Transmit::Publish { delivery, packet_id, dup } => {
             if link.publish(batch, &delivery, packet_id, dup, now) {
+                if !dup {
+                    batch.note(&delivery);
+                }
                 flushed.messages += 1;
                 flushed.bytes += delivery.message.payload().len() as u64;
             } else {

@@ -16,7 +16,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Delivery, Link, Stream, SubscriptionIds, Terms};
+use super::{Delivery, Link, Stream, Terms};
 use crate::{
     config::{AuthConfig, Pattern, TopicRow, TopicRows},
     hub::{Message, Parts, SubscriberId},
@@ -70,7 +70,7 @@ pub fn identity(user: &str) -> Identity {
 }
 
 pub fn delivery(message: &Arc<Message>, qos: QoS) -> Delivery {
-    Delivery { message: Arc::clone(message), qos, retain: false, ids: SubscriptionIds::None }
+    Delivery::plain(Arc::clone(message), qos)
 }
 
 pub fn id(packet_id: u16) -> NonZeroU16 {

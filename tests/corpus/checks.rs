@@ -61,6 +61,7 @@ fn again(packet: &Packet<'_>, version: Version) {
                 message_expiry: publish.properties.message_expiry,
                 subscription_ids: &ids,
                 properties: &properties,
+                received: None,
             };
             let mut beside = Vec::new();
             publish_header(&mut beside, version, &header, publish.payload.len());

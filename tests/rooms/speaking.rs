@@ -62,3 +62,24 @@ fn shared_state_is_retained_bounded_and_gone_with_the_room() {
     carol.subscribe("rooms/demo/state/#", 2);
     carol.expect_nothing();
 }
+
+#[test]
+fn who_watches_a_room_learns_when_each_message_came_and_nobody_else_does() {
+    let broker = house(LONG, |_| {});
+    let mut alice = member(&broker, user(Version::V5, "a", "alice"), "demo");
+    alice.subscribe("rooms/demo/chat", 1);
+    let mut observer = observer(&broker);
+    observer.subscribe("rooms/demo/#", 1);
+    assert!(entry(&observer.expect_message()).1.is_some());
+    let before = time::OffsetDateTime::now_utc() - Duration::from_secs(1);
+    let forged = Message::new("rooms/demo/chat", "{}").qos(1).user("received", "1970-01-01T00:00:00Z");
+    alice.publish(forged);
+    let received = |message: Message| {
+        let values: Vec<_> = message.user.into_iter().filter(|(key, _)| key == "received").map(|(_, at)| at).collect();
+        values.into_iter().nth(1)
+    };
+    assert_eq!(received(alice.expect_message()), None);
+    let at = received(observer.expect_message()).expect("behind what its sender says");
+    let at = time::OffsetDateTime::parse(&at, &time::format_description::well_known::Rfc3339).expect("RFC 3339");
+    assert!(before < at && at <= time::OffsetDateTime::now_utc(), "{at}");
+}

@@ -182,6 +182,7 @@ impl Relay {
                 message_expiry: None,
                 subscription_ids: &[],
                 properties: &[],
+                received: None,
             };
             let version = client.version;
             client.say(*receiver, dirty, |out| {

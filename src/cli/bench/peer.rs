@@ -173,6 +173,7 @@ impl Peer {
             message_expiry: None,
             subscription_ids: &[],
             properties: &[],
+            received: None,
         };
         self.framed(|out| {
             publish_header(out, version, &header, payload.len());

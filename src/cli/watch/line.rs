@@ -21,6 +21,8 @@ pub struct Line {
     qos: u8,
     retain: bool,
     age: Option<Duration>,
+    /// From the broker's reading it to its being here.
+    latency: Option<Duration>,
 }
 
 /// The longest word that is shown of what others wrote, in characters.
@@ -50,6 +52,7 @@ impl Line {
             qos: message.qos,
             retain: message.retain,
             age: object.as_ref().and_then(|object| age(object, message.retain, now)),
+            latency: message.received.as_deref().filter(|_| !message.retain).and_then(|at| latency(at, now)),
         }
     }
 }
@@ -96,6 +99,12 @@ fn signal(object: Option<&Map<String, Value>>) -> String {
 
 const TAGS: [&str; 5] = ["username", "from", "to", "target", "session"];
 
+/// How long ago the broker received a message, by this machine's clock; one that is behind makes that nothing.
+fn latency(received: &str, now: SystemTime) -> Option<Duration> {
+    let received = SystemTime::from(OffsetDateTime::parse(received, &Rfc3339).ok()?);
+    Some(now.duration_since(received).unwrap_or_default())
+}
+
 /// How old a message says that it is: `since` in a roster that was there before, or a time in milliseconds.
 fn age(object: &Map<String, Value>, retained: bool, now: SystemTime) -> Option<Duration> {
     let since = object.get("since").filter(|_| retained).and_then(Value::as_str);
@@ -120,6 +129,9 @@ impl fmt::Display for Line {
         write!(f, "{hour:02}:{minute:02}:{second:02}.{millisecond:03}  ")?;
         let whom = format!("{} → {}", self.from, self.to);
         write!(f, "{whom:28} {:18} {:>9}  QoS {}", self.what, bytes(self.size), self.qos)?;
+        if let Some(latency) = self.latency {
+            write!(f, "  {:>9}", format!("{:.2} ms", latency.as_secs_f64() * 1000.0))?;
+        }
         if self.retain {
             f.write_str("  retained")?;
         }
@@ -155,6 +167,7 @@ mod tests {
             qos: 1,
             retain,
             sender: sender.map(Into::into),
+            received: None,
         };
         let text = Line::of(&message, UNIX_EPOCH + Duration::from_millis(1_790_000_000_250)).to_string();
         let words = text.strip_prefix("14:13:20.250  ").unwrap_or_else(|| panic!("{text}"));
@@ -203,6 +216,21 @@ mod tests {
         assert_eq!(roster, "bob → everyone here 49 B QoS 1 retained 1 min 20 s old");
         let forged = line(signal, r#"{"username":"bob","hello":true}"#, Some("alice"));
         assert!(forged.starts_with("alice → everyone hello"), "the broker's word counts: {forged}");
+    }
+
+    #[test]
+    fn how_long_a_live_message_took_since_the_broker_had_it() {
+        let line = |received: &str, retain| {
+            let (topic, payload) = ("rooms/demo/chat".to_owned().into(), r#"{"username":"a"}"#.to_owned().into());
+            let received = Some(received.to_owned());
+            let message = Message { topic, payload, qos: 1, retain, sender: None, received };
+            Line::of(&message, UNIX_EPOCH + Duration::from_micros(1_790_000_000_250_120)).to_string()
+        };
+        assert!(line("2026-09-21T14:13:20.249Z", false).ends_with("QoS 1    1.12 ms\n"));
+        assert!(line("2026-09-21T14:13:21Z", false).ends_with("QoS 1    0.00 ms\n"), "a clock that is behind");
+        for (received, retain) in [("2026-09-21T14:13:20.249Z", true), ("yesterday", false)] {
+            assert!(!line(received, retain).contains("ms"), "{received}");
+        }
     }
 
     #[test]

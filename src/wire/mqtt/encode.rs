@@ -25,6 +25,8 @@ pub struct PublishHeader<'a> {
     pub subscription_ids: &'a [NonZeroU32],
     /// Encoded properties without their length, as `PublishProperties::encode_forwarded` wrote them; left out in 3.1.1.
     pub properties: &'a [u8],
+    /// The value of the user property [`RECEIVED`], behind all others; left out in 3.1.1.
+    pub received: Option<&'a str>,
 }
 
 /// Appends the bytes that precede the payload, whose length in bytes is `payload_len`.
@@ -336,6 +338,9 @@ impl Properties for ConnAckProperties<'_> {
 /// The user property by which a broker says who published a message.
 pub const SENDER: &str = "username";
 
+/// The name of the user property by which observers learn when the server received a message.
+pub const RECEIVED: &str = "received";
+
 impl Properties for PublishProperties<'_> {
     fn put<S: Sink>(&self, out: &mut S) {
         put_u32(out, id::MESSAGE_EXPIRY, self.message_expiry);
@@ -391,6 +396,7 @@ impl Properties for PublishHeader<'_> {
         put_u16(out, id::TOPIC_ALIAS, self.topic_alias.map(NonZeroU16::get));
         self.subscription_ids.iter().for_each(|&id| put_subscription_id(out, id));
         out.put(self.properties);
+        self.received.iter().for_each(|at| put_pair(out, RECEIVED, at));
     }
 }
 

@@ -12,7 +12,7 @@ pub mod topic;
 
 pub use decode::{DecodeError, connect_level, decode};
 pub use direction::check_from_client;
-pub use encode::{PublishHeader, SENDER, encode, publish_header};
+pub use encode::{PublishHeader, RECEIVED, SENDER, encode, publish_header};
 pub use filters::{SubscribeFilters, UnsubscribeFilters};
 pub use packet::*;
 pub use properties::{PublishProperties, SubscriptionIds, UserProperties};

@@ -347,6 +347,7 @@ proptest! {
             message_expiry: publish.properties.message_expiry,
             subscription_ids: &publish.properties.subscription_ids.iter().collect::<Vec<_>>(),
             properties: &properties,
+received: None,
         };
         let mut bytes = Vec::new();
         publish_header(&mut bytes, version, &header, publish.payload.len());

@@ -16,7 +16,7 @@ pub mod strikes;
 pub mod table;
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -317,6 +317,14 @@ impl Policy {
     /// Whether an identity is good no more.
     pub fn is_over(&self, identity: &Identity, now: SystemTime) -> bool {
         self.auth.is_revoked(identity) || identity.expiry.is_some_and(|expiry| expiry.at <= now)
+    }
+}
+
+/// Who counts as one: an IPv4 address, or the /64 that one IPv6 customer has at least.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        v4 => v4,
     }
 }
 

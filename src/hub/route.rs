@@ -18,10 +18,10 @@ use super::{
 };
 use crate::{
     backplane::Source,
-    policy::{Meaning, PublishPermit, Refusal, SubscribePermit},
+    policy::{Meaning, PublishPermit, Refusal, SubscribePermit, split_share},
     room::{Closed, Moderation},
     session::{Cursor, Delivery, Kept, Session, Standing, SubscriptionIds},
-    wire::mqtt::{QoS, ReasonCode, RetainHandling, topic},
+    wire::mqtt::{QoS, ReasonCode, RetainHandling},
 };
 /// The filters that match one topic; more than a few are rare.
 type Nodes<'a> = SmallVec<[&'a FilterNode<Subscription>; 4]>;
@@ -285,10 +285,7 @@ impl Hub {
     /// Takes a filter out of the index if `held` says so, which is asked with that part of the index locked, so that
     /// index and session agree whatever another thread does with the same subscription meanwhile.
     fn take_out_of_index(&self, id: SubscriberId, asked: &str, held: impl FnOnce() -> bool) -> bool {
-        let (group, filter) = match topic::split_share(asked) {
-            Some((group, filter)) => (Some(group), filter),
-            None => (None, asked),
-        };
+        let (group, filter) = split_share(asked);
         // What was removed is dropped after the lock is released: it may be the session's last reference.
         let _removed = if is_wide(filter) {
             let mut wide = self.wide.write();

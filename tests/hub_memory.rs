@@ -288,3 +288,41 @@ fn a_join_costs_in_proportion_to_who_is_told() {
     assert!(many <= 10 * few.max(100), "{few} and {many} allocations");
     runtime.block_on(running.shutdown(Duration::ZERO));
 }
+
+/// What an order allocates is what it does in its room: whoever else there is was not listed for it.
+#[test]
+fn an_order_to_moderate_costs_the_same_however_many_are_elsewhere() {
+    let (runtime, running) = server();
+    let mut ada = running.client("ada").expect("a name");
+    for filter in ["rooms/demo/signal", "rooms/demo/control"] {
+        ada.subscribe(filter, QoS::AtLeastOnce).expect("granted");
+    }
+    let listener = running.client("bob").expect("a name");
+    listener.subscribe("rooms/demo/chat", QoS::AtLeastOnce).expect("granted");
+    let mut orders = |what: &[&str]| {
+        let before = ALLOCATIONS.get();
+        for what in what {
+            let order = format!(r#"{{"username":"ada","action":{what}}}"#);
+            ada.publish("rooms/demo/control", order.as_bytes(), QoS::AtLeastOnce).expect("a moderator");
+        }
+        let cost = ALLOCATIONS.get() - before;
+        assert_eq!(drain(&mut ada), what.len());
+        cost
+    };
+    let all = [
+        r#""ban","user":"eve","seconds":60"#,
+        r#""unban","user":"eve""#,
+        r#""limit","members":9"#,
+        r#""lock""#,
+        r#""unlock""#,
+    ];
+    orders(&all); // what is kept for the next
+    let few = orders(&all);
+    let (elsewhere, _) = enter_rooms(&running, "carol", 2_000);
+    let others: Vec<_> = (0..1_000).map(|n| running.client(&format!("idle-{n}")).expect("a name")).collect();
+    let many = orders(&all);
+    println!("{few} allocations for five orders among 2 sessions, {many} among {}", running.held().sessions);
+    assert_eq!(few, many);
+    drop((elsewhere, others, listener));
+    runtime.block_on(running.shutdown(Duration::ZERO));
+}

@@ -179,16 +179,16 @@ impl State {
         self.identity.as_ref().is_some_and(|identity| identity.grants.observe())
     }
 
-    /// Marks a subscription as one that is not in the index. Says whether it was. What has ended stays so.
-    pub fn put_to_sleep(&mut self, filter: &str, standing: Standing) -> bool {
-        let Ok(position) = self.find(filter) else { return false };
+    /// Marks a subscription as one that is not in the index. Says what it was. What has ended stays so.
+    pub fn put_to_sleep(&mut self, filter: &str, standing: Standing) -> Option<Standing> {
+        let position = self.find(filter).ok()?;
         self.outbound.forget(filter);
         let kept = &mut self.subscriptions[position].standing;
         let was = *kept;
         if !matches!(was, Standing::Over(_)) {
             *kept = standing;
         }
-        was == Standing::Live
+        Some(was)
     }
 
     /// The filters of its subscriptions inside a room.

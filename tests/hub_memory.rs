@@ -289,6 +289,43 @@ fn a_join_costs_in_proportion_to_who_is_told() {
     runtime.block_on(running.shutdown(Duration::ZERO));
 }
 
+/// Nor does it cost anything that there are others, in the room or elsewhere, who do not listen for it.
+#[test]
+fn a_join_costs_nothing_for_who_is_not_told() {
+    let (runtime, running) = server();
+    let joined_among = |members: usize| {
+        let room = format!("rooms/quiet-{members}");
+        let all: Vec<_> = (0..members)
+            .map(|n| {
+                let member = running.client(&format!("member-{n:04}")).expect("a name");
+                for filter in ["signal", "chat", "state/#"] {
+                    member.subscribe(&format!("{room}/{filter}"), QoS::AtLeastOnce).expect("granted");
+                }
+                member
+            })
+            .collect();
+        // The first of some makes place for them.
+        (0..2)
+            .map(|n| {
+                let next = running.client(&format!("next-{n}")).expect("a name");
+                let before = ALLOCATIONS.get();
+                next.subscribe(&format!("{room}/signal"), QoS::AtLeastOnce).expect("granted");
+                (ALLOCATIONS.get() - before, next)
+            })
+            .map(|(cost, next)| {
+                drop(next);
+                cost
+            })
+            .min()
+            .map(|cost| (cost, all.len()))
+            .expect("two")
+    };
+    let (few, many) = (joined_among(20), joined_among(1_000));
+    println!("{} allocations for a join among {} who are not told, {} among {}", few.0, few.1, many.0, many.1);
+    assert!(many.0 <= few.0 + 2, "{few:?} and {many:?}");
+    runtime.block_on(running.shutdown(Duration::ZERO));
+}
+
 /// What an order allocates is what it does in its room: whoever else there is was not listed for it.
 #[test]
 fn an_order_to_moderate_costs_the_same_however_many_are_elsewhere() {

@@ -8,3 +8,4 @@ mod races;
 mod rooms;
 mod routing;
 mod sessions;
+mod waiting;

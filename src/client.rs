@@ -62,7 +62,7 @@ impl Client {
             identity: &identity,
             clean_start: true,
             expiry: 0,
-            attachment: Attachment::Local(None),
+            attachment: Attachment::Local(Box::default()),
             greeting: &|_| Vec::new(),
             will: None,
         };
@@ -103,7 +103,8 @@ impl Client {
         routed.map_err(ClientError::Refused)
     }
 
-    /// Subscribes; retained messages come first.
+    /// Subscribes; retained messages come first. On `users/NAME/ice` the ICE servers are told at once, and again before
+    /// their credential runs out.
     ///
     /// # Errors
     /// [`ClientError::Topic`] for what is no topic filter, [`ClientError::Refused`] for what the policy refuses.
@@ -116,10 +117,13 @@ impl Client {
         let id: Option<NonZeroU32> = None;
         let options = SubscribeOptions::new(qos);
         let permit = self.hub.policy.subscribe(&self.asker(&|_| false), filter, options);
-        let subscribed =
-            permit.and_then(|permit| self.hub.subscribe(&self.session, &permit, &self.identity, id, now, &mut dirty));
+        let subscribed = permit.and_then(|permit| {
+            self.hub.subscribe(&self.session, &permit, &self.identity, id, now, &mut dirty)?;
+            self.hub.ice_subscribed(&self.session, &permit, id, now, &mut dirty);
+            Ok(())
+        });
         dirty.flush(&self.hub, now);
-        subscribed.map(|_| ()).map_err(ClientError::Refused)
+        subscribed.map_err(ClientError::Refused)
     }
 
     /// Ends a subscription; `false` if there was none.
@@ -157,7 +161,9 @@ impl Client {
                 }
                 return Poll::Ready(None);
             }
-            state.attachment = Attachment::Local(Some(cx.waker().clone()));
+            if let Attachment::Local(local) = &mut state.attachment {
+                local.waker = Some(cx.waker().clone());
+            }
             let hungry = state.outbound.hungry();
             drop(state);
             let collected = if hungry { self.hub.collect(&self.session, now) } else { Collected::default() };

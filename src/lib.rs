@@ -35,6 +35,7 @@ pub mod hub;
 mod ice;
 mod listener;
 mod metrics;
+mod outgoing;
 pub mod policy;
 pub mod room;
 mod server;

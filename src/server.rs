@@ -209,7 +209,7 @@ impl Builder {
         let workers = Workers::start(config.server.workers).map_err(StartError::Workers)?;
         let (stop, stopping) = watch::channel(false);
         let limits = TopicLimits { levels: config.limits.topic_levels, bytes: config.limits.topic_length };
-        let policy = Policy::new(limits, &config.topics, auth);
+        let policy = Policy::new(limits, &config.topics, auth).with_signal_expiry(config.rooms.signal_expiry);
         let rooms = Rooms::new(config.rooms.clone(), &config.presence);
         let node = node_name(&config.server.node);
         let metrics = Arc::new(Metrics::default());

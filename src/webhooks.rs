@@ -23,9 +23,9 @@ use serde::Serialize;
 use ureq::Agent;
 
 use crate::{
-    auth::client_tls,
     config::{Hook, WebhooksConfig},
     metrics::Metrics,
+    outgoing::agent,
     room::Event,
 };
 
@@ -73,16 +73,7 @@ impl Webhooks {
         let (Some(url), Some(secret)) = (&config.url, &config.secret) else { return Ok(None) };
         let (metrics, queue, changed) = (Arc::clone(metrics), Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared { most: config.queue, metrics, queue, changed });
-        let agent = Agent::config_builder()
-            .timeout_global(Some(config.timeout))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(None)
-            .tls_config(client_tls(url.starts_with("https:")))
-            .user_agent(concat!("wigwag/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+        let agent = agent(url, config.timeout, 1);
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
         let sender =
             Sender { shared: Arc::clone(&shared), agent, url: url.clone(), key, attempts: config.attempts.max(1) };

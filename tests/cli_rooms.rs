@@ -5,7 +5,7 @@ mod harness;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use harness::{Broker, Client, Connection, Message, Transport};
+use harness::{Broker, Client, Connection, Message, QoS, Transport};
 use wigwag::config::Secret;
 
 const KEY: &str = "an operator key of more than 32 bytes";
@@ -71,6 +71,27 @@ fn rooms_and_one_room() {
     assert!(errors.contains("401"), "{errors}");
     let (code, _, errors) = run(wigwag(&broker, &["rooms", "--key", KEY, "--url", "mqtt://x"]));
     assert_eq!(code, Some(2), "{errors}");
+}
+
+/// More of them than are asked for at a time.
+#[test]
+fn all_rooms_are_listed_however_many() {
+    let broker = Broker::shipped_with(|config| {
+        config.api.keys = vec![Secret::new(KEY).expect("long enough")];
+        config.limits.subscriptions = 2000;
+        config.rooms.rooms_per_user = None;
+    });
+    let alice = broker.running().client("alice").expect("a name");
+    let names: Vec<_> = (0..1234).map(|n| format!("room & {n:04}")).collect();
+    for name in &names {
+        alice.subscribe(&format!("rooms/{name}/signal"), QoS::AtLeastOnce).expect("granted");
+    }
+    let mut command = wigwag(&broker, &["rooms"]);
+    command.env("WIGWAG_KEY", KEY);
+    let (code, text, errors) = run(command);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    let listed: Vec<_> = text.lines().skip(1).map(|line| line.split("  ").next().expect("a cell")).collect();
+    assert_eq!(listed, names);
 }
 
 #[test]

@@ -288,3 +288,78 @@ fn a_join_costs_in_proportion_to_who_is_told() {
     assert!(many <= 10 * few.max(100), "{few} and {many} allocations");
     runtime.block_on(running.shutdown(Duration::ZERO));
 }
+
+/// Nor does it cost anything that there are others, in the room or elsewhere, who do not listen for it.
+#[test]
+fn a_join_costs_nothing_for_who_is_not_told() {
+    let (runtime, running) = server();
+    let joined_among = |members: usize| {
+        let room = format!("rooms/quiet-{members}");
+        let all: Vec<_> = (0..members)
+            .map(|n| {
+                let member = running.client(&format!("member-{n:04}")).expect("a name");
+                for filter in ["signal", "chat", "state/#"] {
+                    member.subscribe(&format!("{room}/{filter}"), QoS::AtLeastOnce).expect("granted");
+                }
+                member
+            })
+            .collect();
+        // The first of some makes place for them.
+        (0..2)
+            .map(|n| {
+                let next = running.client(&format!("next-{n}")).expect("a name");
+                let before = ALLOCATIONS.get();
+                next.subscribe(&format!("{room}/signal"), QoS::AtLeastOnce).expect("granted");
+                (ALLOCATIONS.get() - before, next)
+            })
+            .map(|(cost, next)| {
+                drop(next);
+                cost
+            })
+            .min()
+            .map(|cost| (cost, all.len()))
+            .expect("two")
+    };
+    let (few, many) = (joined_among(20), joined_among(1_000));
+    println!("{} allocations for a join among {} who are not told, {} among {}", few.0, few.1, many.0, many.1);
+    assert!(many.0 <= few.0 + 2, "{few:?} and {many:?}");
+    runtime.block_on(running.shutdown(Duration::ZERO));
+}
+
+/// What an order allocates is what it does in its room: whoever else there is was not listed for it.
+#[test]
+fn an_order_to_moderate_costs_the_same_however_many_are_elsewhere() {
+    let (runtime, running) = server();
+    let mut ada = running.client("ada").expect("a name");
+    for filter in ["rooms/demo/signal", "rooms/demo/control"] {
+        ada.subscribe(filter, QoS::AtLeastOnce).expect("granted");
+    }
+    let listener = running.client("bob").expect("a name");
+    listener.subscribe("rooms/demo/chat", QoS::AtLeastOnce).expect("granted");
+    let mut orders = |what: &[&str]| {
+        let before = ALLOCATIONS.get();
+        for what in what {
+            let order = format!(r#"{{"username":"ada","action":{what}}}"#);
+            ada.publish("rooms/demo/control", order.as_bytes(), QoS::AtLeastOnce).expect("a moderator");
+        }
+        let cost = ALLOCATIONS.get() - before;
+        assert_eq!(drain(&mut ada), what.len());
+        cost
+    };
+    let all = [
+        r#""ban","user":"eve","seconds":60"#,
+        r#""unban","user":"eve""#,
+        r#""limit","members":9"#,
+        r#""lock""#,
+        r#""unlock""#,
+    ];
+    orders(&all); // what is kept for the next
+    let few = orders(&all);
+    let (elsewhere, _) = enter_rooms(&running, "carol", 2_000);
+    let others: Vec<_> = (0..1_000).map(|n| running.client(&format!("idle-{n}")).expect("a name")).collect();
+    let many = orders(&all);
+    println!("{few} allocations for five orders among 2 sessions, {many} among {}", running.held().sessions);
+    assert_eq!(few, many);
+    drop((elsewhere, others, listener));
+    runtime.block_on(running.shutdown(Duration::ZERO));
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use harness::{Answer, Broker, Client, Connection, Message, VERSIONS, Version, options};
 use serde_json::{Value, json};
 use wigwag::{
-    Config,
+    Config, QoS,
     auth::keys::SigningKey,
     config::{AuthMethod, Secret},
     wire::mqtt::{RetainHandling, SubscribeOptions},
@@ -235,6 +235,43 @@ fn who_comes_back_to_a_kept_session_is_told_anew() {
     assert!(alice.present());
     check(&alice.expect_message(), "alice");
     alice.expect_nothing();
+}
+
+/// The next answer to a client in this process.
+#[track_caller]
+fn told(broker: &Broker, client: &mut wigwag::Client) {
+    let received = broker.block_on(client.recv()).expect("it goes on");
+    assert_eq!((received.topic(), received.retain()), ("users/alice/ice", false));
+    check_servers(&serde_json::from_slice(received.payload()).expect("JSON"), "alice");
+}
+
+#[test]
+fn clients_inside_the_process_are_told_too_and_again() {
+    let broker = Broker::shipped_with(|config| {
+        with_tokens(config);
+        config.ice.ttl = Duration::from_secs(2); // less than a file may say
+    });
+    let client = |rooms: Value| {
+        let claims = serde_json::from_value(json!({ "rooms": rooms })).expect("claims");
+        broker.running().client_with("alice", &claims).expect("a name")
+    };
+    let listener = client(json!({ "demo": ["listen"] }));
+    assert!(listener.subscribe("users/alice/ice", QoS::AtLeastOnce).is_err(), "no right to join some room");
+    let mut alice = client(json!({ "demo": ["join"] }));
+    assert!(alice.subscribe("users/bob/ice", QoS::AtLeastOnce).is_err());
+    for _ in 0..2 {
+        alice.subscribe("users/alice/ice", QoS::AtLeastOnce).expect("granted");
+        told(&broker, &mut alice);
+    }
+    for _ in 0..2 {
+        told(&broker, &mut alice);
+    }
+    broker.wait_until("one deadline, however often it was asked for", |running| running.held().timers == 1);
+    assert!(alice.unsubscribe("users/alice/ice"));
+    assert_eq!(broker.running().held().timers, 0);
+    alice.subscribe("users/alice/ice", QoS::AtLeastOnce).expect("granted");
+    drop((alice, listener));
+    assert_eq!(broker.running().held(), wigwag::Held::default());
 }
 
 #[test]

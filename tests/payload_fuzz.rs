@@ -4,27 +4,20 @@
 //! It agrees in every verdict: what is accepted is what serde_json reads as an object, with the exceptions that the
 //! contract of the module names, and the sender's name is the one that serde_json sees.
 //!
-//! The mutations go on for `WIGWAG_FUZZ_SECONDS` (5 if it is not set) from a fixed seed, so that a failure fails again.
+//! The mutations go on for `WIGWAG_FUZZ_SECONDS` (5 if it is not set).
 
+#[path = "corpus/mutation.rs"]
+mod mutation;
 #[path = "corpus/payload_oracle.rs"]
 mod oracle;
 
-use std::time::{Duration, Instant};
-
+use mutation::{Random, Steps, fuzz, samples};
 use oracle::agree;
 use proptest::{prelude::*, sample::select};
 
 /// The samples, which are alice's signals, and the lines of `hostile.txt`, none of which is.
 fn corpus() -> [Vec<Vec<u8>>; 2] {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/payload");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    let samples = files.iter().filter(|file| file.extension().is_some_and(|kind| kind == "json"));
-    let hostile = include_bytes!("corpus/payload/hostile.txt");
-    [
-        samples.map(|file| std::fs::read(file).unwrap()).collect(),
-        hostile.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect(),
-    ]
+    samples("payload", "json")
 }
 
 #[test]
@@ -33,25 +26,6 @@ fn samples_are_signals_and_hostile_lines_are_not() {
         for payload in payloads {
             assert_eq!(agree(payload), signals, "{}", String::from_utf8_lossy(payload));
         }
-    }
-}
-
-/// splitmix64
-struct Random(u64);
-
-impl Random {
-    /// Below `end`, which is not 0.
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((mixed ^ mixed >> 31) % end as u64) as usize
-    }
-
-    fn range(&mut self, len: usize, longest: usize) -> std::ops::Range<usize> {
-        let start = self.below(len + 1);
-        start..start + self.below((len - start).min(longest) + 1)
     }
 }
 
@@ -72,45 +46,19 @@ fn mutate(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
     for _ in 0..=random.below(4) {
         // Mostly near the beginning, where the tags are, or the end, where they may be.
         let near = if random.below(2) == 0 { payload.len().min(40) } else { payload.len() };
-        let at = random.range(near, 12);
-        match random.below(8) {
-            0 if at.start < payload.len() => payload[at.start] ^= 1 << random.below(8),
-            1 if at.start < payload.len() => payload[at.start] = random.below(256) as u8,
-            2 => drop(payload.drain(at)),
-            3 => {
-                let again = payload[at.clone()].to_vec();
-                payload.splice(at.end..at.end, again);
-            }
-            4 => {
-                let other = &corpus[random.below(corpus.len())];
-                let piece = random.range(other.len(), 60);
-                payload.splice(at, other[piece].iter().copied());
-            }
-            5 => payload.truncate(at.end),
-            6 => drop(payload.splice(at.start..at.start, WORDS[random.below(WORDS.len())].bytes())),
-            _ => drop(payload.splice(at, WORDS[random.below(WORDS.len())].bytes())),
-        }
+        let other = &corpus[random.below(corpus.len())];
+        Steps { words: &WORDS, longest: 60 }.step(random, &mut payload, near, other);
     }
     payload
 }
 
 #[test]
 fn mutations() {
-    let seconds = std::env::var("WIGWAG_FUZZ_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-    let (start, budget) = (Instant::now(), Duration::from_secs(seconds.unwrap_or(5)));
     let corpus = corpus().concat();
     let short: Vec<_> = corpus.iter().filter(|payload| payload.len() < 800).cloned().collect();
-    let mut random = Random(0x0FFE_12A5_CA11_ED01);
-    let (mut runs, mut accepted) = (0u64, 0u64);
-    while start.elapsed() < budget {
-        for _ in 0..100 {
-            let payload = mutate(&mut random, if runs % 10 == 0 { &corpus } else { &short });
-            accepted += u64::from(agree(&payload));
-            runs += 1;
-        }
-    }
-    println!("{runs} payloads, {accepted} accepted");
-    assert!(budget.is_zero() || accepted > runs / 100, "mutations that leave nothing whole test little");
+    fuzz("payloads", 0x0FFE_12A5_CA11_ED01, |random, run| {
+        agree(&mutate(random, if run % 10 == 0 { &corpus } else { &short }))
+    });
 }
 
 /// How a string may be written: each character as it is, or escaped.

@@ -1,22 +1,24 @@
 //! Deciding over a publish allocates nothing, allowed or not: counted by the allocator.
 
+#[path = "corpus/alice.rs"]
+mod alice;
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
     path::Path,
-    sync::Arc,
-    time::{Instant, SystemTime},
+    time::Instant,
 };
 
+use alice::{alice, offer, policy, publish};
 use wigwag::{
-    auth::{Authenticator, GrantClaims, Grants, Identity},
-    config::AuthConfig,
+    auth::Identity,
     hub::SubscriberId,
     policy::{
-        Asker, Policy, TopicLimits,
+        Asker,
         payload::{Kind, check},
     },
-    wire::mqtt::{Publish, PublishProperties, QoS},
+    wire::mqtt::QoS,
 };
 
 /// Counts what each thread allocates, so that tests do not see one another.
@@ -47,35 +49,13 @@ fn allocations<T>(act: impl FnOnce() -> T) -> (usize, T) {
     (ALLOCATIONS.get() - before, done)
 }
 
-/// Somebody who may join demo, and has, with grants of every kind.
-fn alice(tagged: bool) -> Identity {
-    let claims: GrantClaims = serde_json::from_str(
-        r#"{"rooms":{"demo":["join"],"standup-*":["join","admin"],"*-hall":["listen"]},
-            "publish":["app/alice/#","users/+/inbox"],"retain":["app/alice/#"],"subscribe":["app/#"]}"#,
-    )
-    .expect("grants");
-    Identity {
-        user: "alice".into(),
-        grants: Arc::new(Grants::from_claims(&claims)),
-        expiry: None,
-        issued_at: SystemTime::now(),
-        token_id: Some("t-1".into()),
-        claims: Box::new([("tenant".into(), "acme".into())]),
-        tagged,
-        believed: !tagged,
-    }
-}
-
-fn publish<'a>(topic: &'a str, payload: &'a [u8], qos: QoS, retain: bool) -> Publish<'a> {
-    Publish { dup: false, qos, retain, topic, packet_id: None, properties: PublishProperties::default(), payload }
-}
+/// Grants of every kind, among them to join demo.
+const GRANTS: &str = r#"{"rooms":{"demo":["join"],"standup-*":["join","admin"],"*-hall":["listen"]},
+    "publish":["app/alice/#","users/+/inbox"],"retain":["app/alice/#"],"subscribe":["app/#"]}"#;
 
 #[test]
 fn a_decision_allocates_nothing() {
-    let auth = Arc::new(Authenticator::new(&AuthConfig::default()).expect("nothing that could be wrong"));
-    let rows = wigwag::Config::default().topics;
-    let policy = Policy::new(TopicLimits { levels: 16, bytes: 1024 }, &rows, auth);
-    let (alice, in_room) = (alice(true), |room: &str| room == "demo");
+    let (policy, alice, in_room) = (policy(), alice(GRANTS), |room: &str| room == "demo");
     let asker = Asker { identity: &alice, client_id: "tab-1", in_room: &in_room };
     let topics = [
         "rooms/demo/signal",
@@ -129,13 +109,10 @@ fn the_check_of_a_name_tag_allocates_nothing() {
 /// The message is the one thing that is made: its bytes, in one piece.
 #[test]
 fn a_permit_is_one_allocation() {
-    let auth = Arc::new(Authenticator::new(&AuthConfig::default()).expect("nothing that could be wrong"));
-    let rows = wigwag::Config::default().topics;
-    let policy = Policy::new(TopicLimits { levels: 16, bytes: 1024 }, &rows, auth);
-    let offer = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/payload/offer.json");
-    let offer = std::fs::read(offer).expect("a sample");
+    let (policy, offer) = (policy(), offer());
     for tagged in [true, false] {
-        let (alice, in_room) = (alice(tagged), |_: &str| true);
+        let alice = Identity { tagged, believed: !tagged, ..alice(GRANTS) };
+        let in_room = |_: &str| true;
         let asker = Asker { identity: &alice, client_id: "tab-1", in_room: &in_room };
         let publish = publish("rooms/demo/signal", &offer, QoS::AtLeastOnce, false);
         let (count, permit) = allocations(|| policy.publish(&asker, SubscriberId(1), &publish, Instant::now()));

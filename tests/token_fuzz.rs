@@ -1,13 +1,16 @@
 //! Tokens against a plain reading of them: the tokens of `corpus/token`, and mutations of their bytes and of the JSON
 //! in them, as they are and signed anew.
 //!
-//! The mutations go on for `WIGWAG_FUZZ_SECONDS` (5 if it is not set) from a fixed seed, so that a failure fails again.
+//! The mutations go on for `WIGWAG_FUZZ_SECONDS` (5 if it is not set).
 
+#[path = "corpus/mutation.rs"]
+mod mutation;
 #[path = "corpus/token_oracle.rs"]
 mod oracle;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use mutation::{Random, Steps, fuzz, samples};
 use oracle::{agree, decode, encode};
 use wigwag::{
     auth::{keys::SigningKey, token::Tokens},
@@ -16,15 +19,7 @@ use wigwag::{
 
 /// The tokens that are good, and the lines of `hostile.txt`, which are not.
 fn corpus() -> [Vec<Vec<u8>>; 2] {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/token");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    let good = files.iter().filter(|file| file.extension().is_some_and(|kind| kind == "jwt"));
-    let hostile = include_bytes!("corpus/token/hostile.txt");
-    [
-        good.map(|file| std::fs::read(file).unwrap()).collect(),
-        hostile.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect(),
-    ]
+    samples("token", "jwt")
 }
 
 #[test]
@@ -35,25 +30,6 @@ fn good_ones_are_good_and_hostile_ones_agreed_upon() {
     }
     for token in &hostile {
         agree(token);
-    }
-}
-
-/// splitmix64
-struct Random(u64);
-
-impl Random {
-    /// Below `end`, which is not 0.
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((mixed ^ mixed >> 31) % end as u64) as usize
-    }
-
-    fn range(&mut self, len: usize, longest: usize) -> std::ops::Range<usize> {
-        let start = self.below(len + 1);
-        start..start + self.below((len - start).min(longest) + 1)
     }
 }
 
@@ -70,23 +46,8 @@ const WORDS: [&str; 64] = [
 
 fn mutate(random: &mut Random, text: &mut Vec<u8>, other: &[u8]) {
     for _ in 0..=random.below(3) {
-        let at = random.range(text.len(), 12);
-        match random.below(8) {
-            0 if at.start < text.len() => text[at.start] ^= 1 << random.below(8),
-            1 if at.start < text.len() => text[at.start] = random.below(256) as u8,
-            2 => drop(text.drain(at)),
-            3 => {
-                let again = text[at.clone()].to_vec();
-                text.splice(at.end..at.end, again);
-            }
-            4 => {
-                let piece = random.range(other.len(), 40);
-                text.splice(at, other[piece].iter().copied());
-            }
-            5 => text.truncate(at.end),
-            6 => drop(text.splice(at.start..at.start, WORDS[random.below(WORDS.len())].bytes())),
-            _ => drop(text.splice(at, WORDS[random.below(WORDS.len())].bytes())),
-        }
+        let near = text.len();
+        Steps { words: &WORDS, longest: 40 }.step(random, text, near, other);
     }
 }
 
@@ -112,19 +73,8 @@ fn mutated(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
 
 #[test]
 fn mutations() {
-    let seconds = std::env::var("WIGWAG_FUZZ_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-    let (start, budget) = (Instant::now(), Duration::from_secs(seconds.unwrap_or(5)));
     let corpus = corpus().concat();
-    let mut random = Random(0x0DEC_0DED_70CE_4115);
-    let (mut runs, mut accepted) = (0u64, 0u64);
-    while start.elapsed() < budget {
-        for _ in 0..100 {
-            accepted += u64::from(agree(&mutated(&mut random, &corpus)));
-            runs += 1;
-        }
-    }
-    println!("{runs} tokens, {accepted} accepted");
-    assert!(budget.is_zero() || accepted > runs / 100, "mutations that leave nothing whole test little");
+    fuzz("tokens", 0x0DEC_0DED_70CE_4115, |random, _| agree(&mutated(random, &corpus)));
 }
 
 /// With the public keys of a server nobody makes a token: one bit of a signed one is enough to spoil it.

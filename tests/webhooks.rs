@@ -142,6 +142,27 @@ fn what_is_not_taken_is_sent_again_and_nothing_is_lost() {
 }
 
 #[test]
+fn after_so_many_attempts_it_goes_on_with_what_came_since() {
+    let (address, requests) = receiver(&[500, 500]);
+    let broker = Broker::shipped_with(|config| {
+        hooked(address)(config);
+        config.webhooks.events = vec![Hook::MemberJoined];
+        config.webhooks.attempts = 2;
+    });
+    let mut alice = broker.connect(Client::v5("tab").user_name("alice"));
+    alice.subscribe("rooms/first/signal", 1);
+    let attempts: Vec<_> = (0..2).map(|_| requests.recv_timeout(LONG).expect("a request")).collect();
+    assert_eq!(attempts[0].body, attempts[1].body);
+    broker.wait_for_metric(&metric("given up"), 1);
+    alice.subscribe("rooms/second/signal", 1);
+    let next = requests.recv_timeout(LONG).expect("a request");
+    assert_ne!(next.header("wigwag-delivery"), attempts[0].header("wigwag-delivery"));
+    let events = next.events();
+    assert_eq!((events.len(), &events[0]["room"]), (1, &json!("second")));
+    broker.wait_for_metric(&metric("delivered"), 1);
+}
+
+#[test]
 fn only_what_is_wanted_is_told() {
     let (address, requests) = receiver(&[]);
     let broker = Broker::shipped_with(|config| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::reader::Reader;
-use super::value::{MINUTE, SECOND, count, time};
+use super::value::{HOUR, MINUTE, SECOND, count, time};
 
 /// Section `[presence]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,11 +43,19 @@ pub struct RoomsConfig {
     pub members: Option<usize>,
     /// Rooms that one user is in at a time, with all devices. 0 to 10000000; 0 = unlimited.
     pub rooms_per_user: Option<usize>,
+    /// How long a signal waits for who is away, or slow, before it is dropped: by then its sender has given up.
+    /// Duration, 1 second to 1 hour.
+    pub signal_expiry: Duration,
 }
 
 impl Default for RoomsConfig {
     fn default() -> Self {
-        Self { rooms: Some(100_000), members: Some(1000), rooms_per_user: Some(100) }
+        Self {
+            rooms: Some(100_000),
+            members: Some(1000),
+            rooms_per_user: Some(100),
+            signal_expiry: Duration::from_secs(30),
+        }
     }
 }
 
@@ -60,6 +68,7 @@ impl RoomsConfig {
             rooms: section.read("rooms", most(), d.rooms),
             members: section.read("members", most(), d.members),
             rooms_per_user: section.read("rooms_per_user", most(), d.rooms_per_user),
+            signal_expiry: section.read("signal_expiry", time(SECOND..=HOUR), d.signal_expiry),
         }
     }
 }

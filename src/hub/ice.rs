@@ -58,9 +58,9 @@ impl Hub {
 
     /// A subscription has ended: without another one nobody is to be told again.
     pub(super) fn ice_unsubscribed(&self, session: &Arc<Session>) {
-        let watched = session.lock().link().is_some_and(|link| link.ice_watch.is_some());
+        let watched = session.lock().ice_watch().is_some_and(|watch| watch.is_some());
         if watched && !self.listens_for_ice(session) {
-            let watch = session.lock().link().and_then(|link| link.ice_watch.take());
+            let watch = session.lock().ice_watch().and_then(Option::take);
             watch.into_iter().for_each(|key| self.clock_cancel(key));
         }
     }
@@ -77,8 +77,8 @@ impl Hub {
         if session.epoch() != epoch {
             return;
         }
-        let Some(link) = state.link() else { return };
-        link.ice_watch = None;
+        let Some(watch) = state.ice_watch() else { return };
+        *watch = None;
         drop(state);
         let Some(topic) = self.policy.rules().ice_topic(&session.user) else { return };
         match self.ice_message(session, &topic, now) {
@@ -139,9 +139,9 @@ impl Hub {
         if session.epoch() != epoch {
             return;
         }
-        let Some(link) = state.link() else { return };
+        let Some(watch) = state.ice_watch() else { return };
         let key = self
             .clock_at(when.max(Instant::now() + Duration::from_millis(1)), Due::Ice(Arc::downgrade(session), epoch));
-        link.ice_watch.replace(key).into_iter().for_each(|old| self.clock_cancel(old));
+        watch.replace(key).into_iter().for_each(|old| self.clock_cancel(old));
     }
 }

@@ -97,9 +97,32 @@ impl<S> Index<S> {
         removed
     }
 
+    /// As [`Index::insert_shared`] where there is a group, and as [`Index::insert`] where there is none.
+    pub(super) fn put(&mut self, (group, filter): (Option<&str>, &str), id: SubscriberId, sub: S) -> Option<S> {
+        match group {
+            Some(group) => self.insert_shared(group, filter, id, sub),
+            None => self.insert(filter, id, sub),
+        }
+    }
+
+    /// As [`Index::remove_shared`] where there is a group, and as [`Index::remove`] where there is none.
+    pub(super) fn take(&mut self, (group, filter): (Option<&str>, &str), id: SubscriberId) -> Option<S> {
+        match group {
+            Some(group) => self.remove_shared(group, filter, id),
+            None => self.remove(filter, id),
+        }
+    }
+
     /// Visits every filter that matches the topic name `topic`. One subscriber can be met at several of them.
     pub fn matches<'a>(&'a self, topic: &str, visit: &mut impl FnMut(&'a FilterNode<S>)) {
         self.filters.filters_matching(topic, visit);
+    }
+
+    /// Visits every filter that can match a topic below `path`, in which `+` stands for any level; of those, if there is
+    /// a level `named`, the ones that have that level of `path` themselves and no wildcard there. The cost depends on
+    /// the filters that are met.
+    pub fn reaching<'a>(&'a self, path: &str, named: Option<usize>, visit: &mut impl FnMut(&'a FilterNode<S>)) {
+        self.filters.filters_reaching(path, named, visit);
     }
 }
 
@@ -119,6 +142,11 @@ impl<S> FilterNode<S> {
     /// The groups that share this filter; of each, one member gets the message (4.8.2).
     pub fn shared_groups(&self) -> impl Iterator<Item = &SharedGroup<S>> {
         self.groups.iter().flat_map(|groups| groups.iter()).map(|(_, group)| group)
+    }
+
+    /// All subscriptions, shared ones included.
+    pub(super) fn all(&self) -> impl Iterator<Item = &(SubscriberId, S)> {
+        self.subscribers().iter().chain(self.shared_groups().flat_map(SharedGroup::members))
     }
 
     fn remove_shared(&mut self, group: &[u8], id: SubscriberId) -> Option<S> {

@@ -10,6 +10,7 @@
 
 mod clock;
 mod collect;
+mod concerned;
 mod dirty;
 mod ice;
 pub mod index;
@@ -44,6 +45,7 @@ use parking_lot::{Mutex, RwLock};
 use clock::Clock;
 pub(crate) use clock::Due;
 pub use collect::Collected;
+use concerned::Asleep;
 pub use dirty::Dirty;
 use index::Index;
 pub use index::SubscriberId;
@@ -97,6 +99,8 @@ pub struct Hub {
     /// Filters whose first two levels hold a wildcard: they concern every shard.
     wide: RwLock<Index<Subscription>>,
     wide_len: AtomicUsize,
+    /// Filters of kept sessions in rooms that these have left. Locked after the others.
+    asleep: Asleep,
     hasher: RandomState,
     registry: Registry,
     retained: RetainedUse,
@@ -137,6 +141,8 @@ pub struct Held {
     pub sessions: usize,
     pub subscriptions: usize,
     pub index_nodes: usize,
+    /// Subscriptions of kept sessions in rooms that these have left.
+    pub asleep: usize,
     pub retained: usize,
     pub retained_nodes: usize,
     pub timers: usize,
@@ -162,6 +168,7 @@ impl Hub {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             wide: RwLock::default(),
             wide_len: AtomicUsize::new(0),
+            asleep: Asleep::default(),
             hasher: RandomState::new(),
             registry: Registry::default(),
             retained: RetainedUse::default(),
@@ -180,8 +187,8 @@ impl Hub {
     /// Counts what is held.
     pub fn held(&self) -> Held {
         let Overview { kept: rooms, members, users, .. } = self.rooms.overview();
-        let (sessions, timers) = (self.registry.len(), self.clock.len());
-        let mut held = Held { sessions, timers, rooms, members, users, ..Held::default() };
+        let (sessions, timers, asleep) = (self.registry.len(), self.clock.len(), self.asleep.len());
+        let mut held = Held { sessions, timers, asleep, rooms, members, users, ..Held::default() };
         let wide = self.wide.read();
         held.subscriptions += wide.len();
         held.index_nodes += wide.node_count();

@@ -21,7 +21,7 @@ use crate::{
     backplane::Source,
     policy::{Identity, Refusal},
     room::{Leaving, Parting, Reason},
-    session::{Attachment, Close, Link, Session, State},
+    session::{Attachment, Close, Session, State},
     wire::mqtt::ReasonCode,
 };
 
@@ -220,12 +220,11 @@ impl Hub {
     /// Ends the present connection of a session, which `ends` with it or goes on, in favour of a new one;
     /// gives back the will if it is due now.
     fn take_over(&self, state: &mut State, ends: bool) -> Option<Box<Will>> {
-        match std::mem::replace(&mut state.attachment, Attachment::None) {
-            Attachment::Link(mut link) => {
-                link.replaced(TAKEN_OVER);
-                self.stop_watching(&link);
-            }
-            Attachment::Local(waker) => waker.into_iter().for_each(std::task::Waker::wake),
+        let attachment = std::mem::replace(&mut state.attachment, Attachment::None);
+        self.stop_watching(&attachment);
+        match attachment {
+            Attachment::Link(mut link) => link.replaced(TAKEN_OVER),
+            Attachment::Local(local) => local.waker.into_iter().for_each(std::task::Waker::wake),
             // Its will waits for its delay or for the end of the session, and dies with a resumption [MQTT-3.1.3-9].
             Attachment::None => return state.will.take().filter(|_| ends),
         }
@@ -239,11 +238,11 @@ impl Hub {
             return;
         }
         let closed_when_unlocked = std::mem::replace(&mut state.attachment, Attachment::None);
-        let mut address = None;
-        if let Attachment::Link(link) = &closed_when_unlocked {
-            address = link.address;
-            self.stop_watching(link);
-        }
+        self.stop_watching(&closed_when_unlocked);
+        let address = match &closed_when_unlocked {
+            Attachment::Link(link) => link.address,
+            Attachment::Local(_) | Attachment::None => None,
+        };
         let mut will = state.will.take().filter(|_| end != End::Normal);
         let of_room = will.take_if(|will| will.message.room().is_some());
         let rooms = state.joined();
@@ -279,11 +278,13 @@ impl Hub {
         self.part(session, epoch, leaving, now, dirty);
     }
 
-    fn stop_watching(&self, link: &Link) {
-        [link.silence_watch, link.stuck_watch, link.token_watch, link.ice_watch]
-            .into_iter()
-            .flatten()
-            .for_each(|key| self.clock.cancel(key));
+    fn stop_watching(&self, attachment: &Attachment) {
+        let watches = match attachment {
+            Attachment::Link(link) => [link.silence_watch, link.stuck_watch, link.token_watch, link.ice_watch],
+            Attachment::Local(local) => [local.ice_watch, None, None, None],
+            Attachment::None => return,
+        };
+        watches.into_iter().flatten().for_each(|key| self.clock.cancel(key));
     }
 
     /// Takes a place among the sessions kept without a connection, if there is one; says who had to make room.

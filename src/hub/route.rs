@@ -18,10 +18,10 @@ use super::{
 };
 use crate::{
     backplane::Source,
-    policy::{Meaning, PublishPermit, Refusal, SubscribePermit},
+    policy::{Meaning, PublishPermit, Refusal, SubscribePermit, split_share},
     room::{Closed, Moderation},
     session::{Cursor, Delivery, Kept, Session, Standing, SubscriptionIds},
-    wire::mqtt::{QoS, ReasonCode, RetainHandling, topic},
+    wire::mqtt::{QoS, ReasonCode, RetainHandling},
 };
 
 /// Subscriptions of a session up to which it has memory for just as many.
@@ -202,25 +202,21 @@ impl Hub {
         now: Instant,
         dirty: &mut Dirty,
     ) -> Result<bool, Refusal> {
-        let filter = permit.filter();
+        let (at, filter) = ((permit.group(), permit.filter()), permit.filter());
         let subscription = self.subscription(session, permit, id);
         let existed = if is_wide(filter) {
             let mut wide = self.wide.write();
             let existed = self.remember(session, permit, id, 0..SHARDS)?;
-            match permit.group() {
-                Some(group) => wide.insert_shared(group, filter, session.id, subscription),
-                None => wide.insert(filter, session.id, subscription),
-            };
+            wide.put(at, session.id, subscription);
             self.wide_len.store(wide.len(), Ordering::Release);
+            self.asleep.remove(at, session.id);
             existed
         } else {
             let place = self.place(two_levels(filter));
             let mut shard = self.shards[place].lock();
             let existed = self.remember(session, permit, id, place..place + 1)?;
-            match permit.group() {
-                Some(group) => shard.index.insert_shared(group, filter, session.id, subscription),
-                None => shard.index.insert(filter, session.id, subscription),
-            };
+            shard.index.put(at, session.id, subscription);
+            self.asleep.remove(at, session.id);
             existed
         };
         if wants_retained(permit, existed) {
@@ -248,7 +244,7 @@ impl Hub {
         id: Option<NonZeroU32>,
     ) {
         let subscription = self.subscription(session, permit, id);
-        let (group, filter) = (permit.group(), permit.filter());
+        let (at, filter) = ((permit.group(), permit.filter()), permit.filter());
         let still_there = || {
             let mut state = session.lock();
             let found = state.find(permit.asked()).ok();
@@ -261,64 +257,69 @@ impl Hub {
         // What is replaced is dropped after the lock is released.
         let _replaced = if is_wide(filter) {
             let mut wide = self.wide.write();
-            match group {
-                _ if !still_there() => None,
-                Some(group) => wide.insert_shared(group, filter, session.id, subscription),
-                None => wide.insert(filter, session.id, subscription),
-            }
+            still_there().then(|| wide.put(at, session.id, subscription)).flatten()
         } else {
             let mut shard = self.shard(two_levels(filter)).lock();
-            match group {
-                _ if !still_there() => None,
-                Some(group) => shard.index.insert_shared(group, filter, session.id, subscription),
-                None => shard.index.insert(filter, session.id, subscription),
-            }
+            still_there().then(|| shard.index.put(at, session.id, subscription)).flatten()
         };
     }
 
     /// Ends a subscription; `filter` as it was asked for. Says whether there was one.
     pub(crate) fn take_out(&self, session: &Session, filter: &str) -> bool {
-        self.take_out_of_index(session.id, filter, || session.lock().forget(filter))
+        self.take_out_of_index(session.id, filter, |at| {
+            let had = session.lock().forget(filter);
+            if had {
+                self.asleep.remove(at, session.id);
+            }
+            had
+        })
     }
 
     /// Takes a filter, as it was asked for, out of the index. The session that held it has ended.
     pub(super) fn forget(&self, id: SubscriberId, asked: &str) {
-        self.take_out_of_index(id, asked, || true);
+        self.take_out_of_index(id, asked, |at| {
+            self.asleep.remove(at, id);
+            true
+        });
     }
 
     /// Takes a filter out of the index; the session keeps it until its client is back.
-    pub(crate) fn put_to_sleep(&self, session: &Session, asked: &str, standing: Standing) {
-        self.take_out_of_index(session.id, asked, || session.lock().put_to_sleep(asked, standing));
+    pub(crate) fn put_to_sleep(&self, session: &Arc<Session>, asked: &str, standing: Standing) {
+        self.take_out_of_index(session.id, asked, |at| {
+            let Some(was) = session.lock().put_to_sleep(asked, standing) else { return false };
+            match (was, standing) {
+                (Standing::Live, Standing::Asleep) => self.asleep.insert(at, session),
+                (Standing::Asleep, Standing::Over(_)) => self.asleep.remove(at, session.id),
+                _ => {}
+            }
+            was == Standing::Live
+        });
     }
 
     /// Takes a filter out of the index if `held` says so, which is asked with that part of the index locked, so that
     /// index and session agree whatever another thread does with the same subscription meanwhile.
-    fn take_out_of_index(&self, id: SubscriberId, asked: &str, held: impl FnOnce() -> bool) -> bool {
-        let (group, filter) = match topic::split_share(asked) {
-            Some((group, filter)) => (Some(group), filter),
-            None => (None, asked),
-        };
+    fn take_out_of_index(
+        &self,
+        id: SubscriberId,
+        asked: &str,
+        held: impl FnOnce((Option<&str>, &str)) -> bool,
+    ) -> bool {
+        let at = split_share(asked);
         // What was removed is dropped after the lock is released: it may be the session's last reference.
-        let _removed = if is_wide(filter) {
+        let _removed = if is_wide(at.1) {
             let mut wide = self.wide.write();
-            if !held() {
+            if !held(at) {
                 return false;
             }
-            let removed = match group {
-                Some(group) => wide.remove_shared(group, filter, id),
-                None => wide.remove(filter, id),
-            };
+            let removed = wide.take(at, id);
             self.wide_len.store(wide.len(), Ordering::Release);
             removed
         } else {
-            let mut shard = self.shard(two_levels(filter)).lock();
-            if !held() {
+            let mut shard = self.shard(two_levels(at.1)).lock();
+            if !held(at) {
                 return false;
             }
-            match group {
-                Some(group) => shard.index.remove_shared(group, filter, id),
-                None => shard.index.remove(filter, id),
-            }
+            shard.index.take(at, id)
         };
         true
     }

@@ -32,7 +32,6 @@ pub use super::{
     identity::{Credentials, Expiry, Identity, valid_name},
 };
 
-pub(crate) use self::http::tls as client_tls;
 use self::{http::Service, keys::KeyError, penalty::Penalties, token::Tokens, users::Users};
 use super::identity;
 use crate::{

@@ -16,9 +16,9 @@ pub mod strikes;
 pub mod table;
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use parking_lot::{RwLock, RwLockReadGuard};
@@ -30,7 +30,7 @@ pub use rules::{ClassTag, Rules, Visible};
 use table::{PublishDecision, Who};
 
 use crate::{
-    config::{Rate, RetainRule, TopicRows},
+    config::{PayloadKind, Rate, RetainRule, RoomsConfig, TopicRows},
     hub::{Message, Parts, SubscriberId, Will},
     wire::mqtt::{self, QoS, ReasonCode, SubscribeOptions, topic},
 };
@@ -62,6 +62,8 @@ pub struct Asker<'a> {
 pub struct Policy {
     topics: TopicLimits,
     rules: RwLock<Arc<Rules>>,
+    /// Signals that nobody has taken for this long are of no use to anybody.
+    signal_expiry: Duration,
     pub auth: Arc<Authenticator>,
 }
 
@@ -83,7 +85,12 @@ const WILL_OF_ORDERS: Refusal =
 impl Policy {
     pub fn new(topics: TopicLimits, rows: &TopicRows, auth: Arc<Authenticator>) -> Self {
         let rules = RwLock::new(Arc::new(Rules::new(rows, auth.is_open(), 0)));
-        Self { topics, rules, auth }
+        Self { topics, rules, signal_expiry: RoomsConfig::default().signal_expiry, auth }
+    }
+
+    /// The same with signals that wait for so long.
+    pub fn with_signal_expiry(self, signal_expiry: Duration) -> Self {
+        Self { signal_expiry, ..self }
     }
 
     /// Puts another topic table in place of the present one. Whoever has a subscription has to be judged again.
@@ -136,7 +143,7 @@ impl Policy {
             meaning: rules.meaning(&decision),
             rate: row.rate,
             retained_in_room: row.retain_per_room.filter(|_| decision.room.is_some()),
-            life: rules.life(&decision),
+            life: (decision.payload == PayloadKind::Signal).then_some(self.signal_expiry),
             class: rules.tag(Some(decision.class)),
             shown_as: rules.tag(decision.shown_as),
             broker_retains: row.retain == RetainRule::Broker,
@@ -319,6 +326,14 @@ impl Policy {
     /// Whether an identity is good no more.
     pub fn is_over(&self, identity: &Identity, now: SystemTime) -> bool {
         self.auth.is_revoked(identity) || identity.expiry.is_some_and(|expiry| expiry.at <= now)
+    }
+}
+
+/// Who counts as one: an IPv4 address, or the /64 that one IPv6 customer has at least.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        v4 => v4,
     }
 }
 

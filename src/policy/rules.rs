@@ -1,16 +1,12 @@
 //! A topic table in force, and which of its classes the server itself writes or reads.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{
     Meaning,
     table::{ClassId, ClassSet, PublishDecision, TopicTable, Who},
 };
-use crate::{
-    config::{PayloadKind, TopicRows},
-    hub::Message,
-    wire::mqtt::QoS,
-};
+use crate::{config::TopicRows, hub::Message, wire::mqtt::QoS};
 
 /// See the module.
 #[derive(Debug)]
@@ -45,9 +41,6 @@ pub struct Visible {
     pub(super) classes: ClassSet,
 }
 
-/// Signals that nobody has taken for this long are of no use to anybody: their sender has given up.
-const SIGNAL_LIFE: Duration = Duration::from_secs(30);
-
 impl Rules {
     pub(crate) fn new(rows: &TopicRows, open: bool, generation: u8) -> Self {
         let table = TopicTable::new(rows, open);
@@ -71,10 +64,6 @@ impl Rules {
             class if class == self.control && decision.room.is_some() => Meaning::Control,
             _ => Meaning::Message,
         }
-    }
-
-    pub(super) fn life(&self, decision: &PublishDecision<'_>) -> Option<Duration> {
-        (decision.payload == PayloadKind::Signal).then_some(SIGNAL_LIFE)
     }
 
     /// Whether somebody may read a topic, or write to it.

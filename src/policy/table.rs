@@ -150,13 +150,22 @@ impl TopicTable {
 
     /// The filter that matches whatever a class has in that room.
     pub fn filter_of_room(&self, class: ClassId, room: &str) -> String {
-        let level = |level: &Level| match level {
-            Level::Literal(text) => text.to_string(),
-            Level::Room => room.into(),
-            Level::Rest => "#".into(),
-            Level::User | Level::One | Level::Client | Level::Claim(_) => "+".into(),
-        };
-        self.row(class).filter.levels().iter().map(level).collect::<Vec<_>>().join("/")
+        in_room(self.row(class).filter.levels(), room)
+    }
+
+    /// Where what the classes with a `{room}` have in that room begins: the levels up to its name, and which level that
+    /// is.
+    pub fn paths_to_room(&self, room: &str) -> Vec<(String, usize)> {
+        let mut paths = Vec::new();
+        for (_, row) in self.rows() {
+            let levels = row.filter.levels();
+            if let Some(name) = levels.iter().position(|level| *level == Level::Room) {
+                paths.push((in_room(&levels[..=name], room), name));
+            }
+        }
+        paths.sort();
+        paths.dedup();
+        paths
     }
 
     /// All classes, in order.
@@ -328,6 +337,17 @@ impl From<Denied> for Refusal {
     fn from(denied: Denied) -> Self {
         Self { reason: denied.why.reason(), what: denied.why.what() }
     }
+}
+
+/// The filter that matches whatever these levels match in that room.
+fn in_room(levels: &[Level], room: &str) -> String {
+    let level = |level: &Level| match level {
+        Level::Literal(text) => text.to_string(),
+        Level::Room => room.into(),
+        Level::Rest => "#".into(),
+        Level::User | Level::One | Level::Client | Level::Claim(_) => "+".into(),
+    };
+    levels.iter().map(level).collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]

@@ -208,7 +208,7 @@ impl Hub {
         for device in shard.get(room).map(|found| found.devices_of(user)).unwrap_or_default() {
             self.leave(shard, room, &device, Reason::Kicked, now, dirty);
         }
-        for session in self.sessions().into_iter().filter(|session| base(&session.user) == user) {
+        for session in self.sessions_reached_by_room(room, |session| base(&session.user) == user) {
             let taken_out = self.take_out_of_room(&session, room, Over::Kicked, order.reason.as_deref(), dirty);
             // Also what a filter that spans rooms has brought and was not sent, but for the order itself.
             let topic = self.policy.rules().control_topic(room);
@@ -223,7 +223,7 @@ impl Hub {
     /// Ends what those have of a locked room who are not in it.
     fn shut_out(&self, shard: &Shard, room: &str, order: &Moderation, dirty: &mut Dirty) {
         let Some(found) = shard.get(room) else { return };
-        for session in self.sessions() {
+        for session in self.sessions_in_room(room) {
             if found.member(&session.user).is_none() && !session.lock().observes() {
                 self.take_out_of_room(&session, room, Over::Locked, order.reason.as_deref(), dirty);
             }
@@ -237,7 +237,7 @@ impl Hub {
         for user in users {
             self.leave(shard, room, &user, Reason::Closed, now, dirty);
         }
-        for session in self.sessions() {
+        for session in self.sessions_in_room(room) {
             self.take_out_of_room(&session, room, Over::Closed, order.reason.as_deref(), dirty);
         }
     }

@@ -1,6 +1,9 @@
 //! What rooms there are, and who is in one: for the operator, not for clients, who subscribe to presence.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -87,11 +90,14 @@ impl Hub {
     pub fn disconnect_user(&self, user: &str, why: Option<&str>, now: Instant) -> bool {
         let mut sessions = self.sessions();
         sessions.retain(|session| *session.user == *user || base(&session.user) == user);
+        // Once, whatever a user has: its other sessions hear what is said on its topic, too.
+        let users: BTreeSet<&str> = sessions.iter().map(|session| &*session.user).collect();
+        let (mut dirty, why) = (Dirty::default(), why.unwrap_or(DISCONNECTED.what));
+        for user in users {
+            self.report(user, "", "disconnect", ReasonCode::ADMINISTRATIVE_ACTION, why, &mut dirty);
+        }
+        dirty.flush(self, now);
         for session in &sessions {
-            let mut dirty = Dirty::default();
-            let why = why.unwrap_or(DISCONNECTED.what);
-            self.report(&session.user, "", "disconnect", ReasonCode::ADMINISTRATIVE_ACTION, why, &mut dirty);
-            dirty.flush(self, now);
             self.remove(session, DISCONNECTED, now);
         }
         !sessions.is_empty()

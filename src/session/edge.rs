@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::{Session, connection::Outcome, inlet::InletLimits};
 use crate::{
     hub::Hub,
-    policy::{Refusal, rate::Throttles, strikes::Strikes},
+    policy::{Refusal, network, rate::Throttles, strikes::Strikes},
     wire::mqtt::ReasonCode,
 };
 
@@ -175,12 +175,9 @@ impl Slot {
         self.remote
     }
 
-    /// The address by which the socket is counted: an IPv6 network of /64, which is what one customer has.
+    /// The address by which the socket is counted.
     pub(super) fn address(&self) -> Option<IpAddr> {
-        (self.remote != Self::UNKNOWN).then(|| match self.remote.ip().to_canonical() {
-            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
-            address => address,
-        })
+        (self.remote != Self::UNKNOWN).then(|| network(self.remote.ip()))
     }
 
     /// Counts the socket for `remote` from now on: a proxy has said whom it speaks for. `None` if that address has so

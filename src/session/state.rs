@@ -23,8 +23,17 @@ pub enum Attachment {
     None,
     /// A network connection.
     Link(Box<Link>),
-    /// A client in this process, woken when there is something to take.
-    Local(Option<Waker>),
+    /// A client in this process.
+    Local(Box<Local>),
+}
+
+/// What is known of a client in this process.
+#[derive(Default)]
+pub struct Local {
+    /// Wakes it when there is something to take.
+    pub waker: Option<Waker>,
+    /// The next answer to who wants to know the ICE servers.
+    pub ice_watch: Option<TimerKey>,
 }
 
 /// A subscription, as its session remembers it: enough to end it and to judge it again.
@@ -155,6 +164,15 @@ impl State {
         }
     }
 
+    /// Where the next answer to who wants to know the ICE servers is noted, if anybody is there.
+    pub fn ice_watch(&mut self) -> Option<&mut Option<TimerKey>> {
+        match &mut self.attachment {
+            Attachment::Link(link) => Some(&mut link.ice_watch),
+            Attachment::Local(local) => Some(&mut local.ice_watch),
+            Attachment::None => None,
+        }
+    }
+
     /// Whether a subscription makes it a member of the room.
     pub fn is_member(&self, room: &str) -> bool {
         self.subscriptions.iter().any(|kept| kept.joins() == Some(room))
@@ -179,16 +197,16 @@ impl State {
         self.identity.as_ref().is_some_and(|identity| identity.grants.observe())
     }
 
-    /// Marks a subscription as one that is not in the index. Says whether it was. What has ended stays so.
-    pub fn put_to_sleep(&mut self, filter: &str, standing: Standing) -> bool {
-        let Ok(position) = self.find(filter) else { return false };
+    /// Marks a subscription as one that is not in the index. Says what it was. What has ended stays so.
+    pub fn put_to_sleep(&mut self, filter: &str, standing: Standing) -> Option<Standing> {
+        let position = self.find(filter).ok()?;
         self.outbound.forget(filter);
         let kept = &mut self.subscriptions[position].standing;
         let was = *kept;
         if !matches!(was, Standing::Over(_)) {
             *kept = standing;
         }
-        was == Standing::Live
+        Some(was)
     }
 
     /// The filters of its subscriptions inside a room.
@@ -203,7 +221,7 @@ impl State {
     /// The waker of a client in this process, to be woken when the lock is released: it is somebody else's code.
     pub fn take_local_waker(&mut self) -> Option<Waker> {
         match &mut self.attachment {
-            Attachment::Local(waker) => waker.take(),
+            Attachment::Local(local) => local.waker.take(),
             _ => None,
         }
     }

@@ -155,3 +155,29 @@ pub fn refresh(connection: &mut Connection, token: &str) -> Vec<Message> {
         }
     }
 }
+
+/// A broker with tokens and bob in demo, who sees what is said there, and the count of what was refused.
+pub fn with_bob() -> (Broker, Connection) {
+    let broker = tokens();
+    let mut bob = broker.connect(client(Version::V5, "bob", demo(&["join"])));
+    let topics = ["rooms/demo/signal", "rooms/demo/signal/bob", "rooms/demo/chat"].map(|topic| (topic, options(1)));
+    assert_eq!(bob.subscribe_all(&topics, None), [1, 1, 1]);
+    (broker, bob)
+}
+
+/// A member of demo who listens on its errors topic.
+pub fn member(broker: &Broker, version: Version, name: &str) -> Connection {
+    let mut member = broker.connect(client(version, name, demo(&["join"])));
+    let own = [format!("rooms/demo/signal/{name}"), format!("users/{name}/errors")];
+    assert_eq!(member.subscribe_all(&[(&own[0], options(1)), (&own[1], options(0))], None), [1, 0]);
+    member
+}
+
+pub fn refused(broker: &Broker, action: &str, reason: &str) -> u64 {
+    broker.metric(&format!("wigwag_refused_total{{action=\"{action}\",reason=\"{reason}\"}}"))
+}
+
+/// The code of a refusal in a SUBACK.
+pub fn no(version: Version) -> u8 {
+    if version == Version::V5 { 0x87 } else { 0x80 }
+}

@@ -53,6 +53,22 @@ fn services_are_told_who_was_not_let_in() {
 }
 
 #[test]
+fn who_finds_no_place_is_counted() {
+    let broker = house(LONG, |config| config.rooms.members = Some(1));
+    let refused =
+        |reason: &str| broker.metric(&format!("wigwag_refused_total{{action=\"subscribe\",reason=\"{reason}\"}}"));
+    let mut ada = member(&broker, user(Version::V5, "ada", "ada"), "ours");
+    let mut bob = broker.connect(user(Version::V5, "b", "bob"));
+    assert_eq!(join(&mut bob, "ours"), 0x97);
+    assert_eq!((refused("quota exceeded"), refused("not authorized")), (1, 0));
+    ada.publish(order("ours", "ada", json!({ "action": "lock" })));
+    assert_eq!(join(&mut bob, "ours"), 0x87);
+    ada.publish(order("ours", "ada", json!({ "action": "ban", "user": "bob", "seconds": 60 })));
+    assert_eq!(join(&mut bob, "ours"), 0x87);
+    assert_eq!((refused("quota exceeded"), refused("not authorized")), (1, 2));
+}
+
+#[test]
 fn joins_and_leaves_are_counted() {
     let broker = house(SHORT, |_| {});
     let leaves = |reason: &str| broker.metric(&format!("wigwag_room_leaves_total{{reason=\"{reason}\"}}"));
@@ -60,6 +76,13 @@ fn joins_and_leaves_are_counted() {
     member(&broker, user(Version::V5, "a", "alice"), "demo").hang_up();
     broker.wait_until("she has left", |running| running.held().members == 0);
     assert_eq!((broker.metric("wigwag_room_joins_total"), leaves("left"), leaves("lost")), (2, 1, 1));
+    let mut ada = member(&broker, user(Version::V5, "ada", "ada"), "ours");
+    for (action, reason) in [("kick", "kicked"), ("close", "closed")] {
+        let _bob = member(&broker, user(Version::V5, action, action), "ours");
+        assert_eq!(ada.publish(order("ours", "ada", json!({ "action": action, "user": action }))) & 0x80, 0);
+        assert_eq!(leaves(reason), if action == "close" { 2 } else { 1 }, "{reason}");
+    }
+    assert_eq!(broker.metric("wigwag_room_joins_total"), 2 + 3);
     let _alice = member(&broker, user(Version::V5, "a", "alice"), "demo");
     assert_eq!((broker.metric("wigwag_rooms"), broker.metric("wigwag_room_members")), (1, 1));
 }

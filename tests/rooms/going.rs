@@ -176,6 +176,60 @@ fn who_does_not_come_back_has_left_after_the_grace() {
     gone(&mut walter, &mut reporter, "expired");
 }
 
+/// Whatever the grace: by the operator's order, by revocation, by too many refusals.
+#[test]
+fn whose_connection_the_server_ends_for_good_has_left_at_once() {
+    const KEY: &str = "an operator key of more than 32 bytes";
+    let broker = house(LONG, |config| {
+        config.api.keys = vec![Secret::new(KEY).expect("long enough")];
+        config.abuse.strikes = Some(3);
+    });
+    let mut reporter = reporter(&broker);
+    let _walter = member(&broker, user(Version::V5, "w", "walter"), "demo");
+    assert_eq!([event(&mut reporter), event(&mut reporter)], ["room/opened demo", "member/joined demo walter"]);
+    let ask = |path: &str| {
+        let answer = broker.http("POST", path, &[("Authorization", &format!("Bearer {KEY}"))], "");
+        assert_eq!(answer.status, 204, "{answer:?}");
+    };
+    let mut ends = |name: &str, reason: u8, how: &dyn Fn(&mut Connection)| {
+        let mut one = member(&broker, kept(Version::V5, name, name), "demo");
+        how(&mut one);
+        one.expect_disconnect(reason);
+        assert_eq!(event(&mut reporter), format!("member/joined demo {name}"));
+        assert_eq!(event(&mut reporter), format!("member/left demo {name} disconnected"));
+    };
+    ends("ann", 0x98, &|_| ask("/api/users/ann/disconnect"));
+    ends("ben", 0x98, &|_| ask("/api/users/ben/revoke"));
+    ends("cleo", 0x96, &|cleo| {
+        for _ in 0..3 {
+            cleo.send_publish(signal("demo", "somebody else", "boo"));
+        }
+        for _ in 0..2 {
+            cleo.receive(); // what it is answered before it is too much
+        }
+    });
+    assert_eq!(broker.metric("wigwag_room_leaves_total{reason=\"disconnected\"}"), 3);
+}
+
+#[test]
+fn who_reads_too_slowly_keeps_its_place_for_the_grace() {
+    let broker = house(SHORT, |config| (config.limits.queue_messages, config.limits.inflight) = (10, 2));
+    let mut reporter = reporter(&broker);
+    let mut walter = broker.connect(user(Version::V5, "w", "walter"));
+    assert_eq!(walter.subscribe("rooms/demo/signal/walter", 1), 1); // he does not hear himself
+    let slow = member(&broker, user(Version::V5, "s", "slow"), "demo");
+    // One is acknowledged by nobody, and what follows waits for that.
+    for n in 0..13 {
+        walter.publish(signal("demo", "walter", &n.to_string()));
+    }
+    let events: Vec<_> = (0..4).map(|_| event(&mut reporter)).collect();
+    assert_eq!(
+        events,
+        ["room/opened demo", "member/joined demo walter", "member/joined demo slow", "member/left demo slow lost"]
+    );
+    drop(slow);
+}
+
 #[test]
 fn a_kept_session_that_is_back_after_its_stay_joins_anew_and_gets_nothing_old() {
     for version in VERSIONS {

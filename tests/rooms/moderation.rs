@@ -174,6 +174,40 @@ fn a_room_that_is_closed_is_empty_and_can_be_opened_again() {
 }
 
 #[test]
+fn closing_ends_what_listeners_and_observers_have_of_the_room_and_of_no_other() {
+    for version in VERSIONS {
+        let broker = house(LONG, |_| {});
+        let mut ada = moderator(&broker);
+        let mut zoe = member(&broker, user(Version::V5, "z", "zoe"), "theirs");
+        let mut carol = broker.connect(user(version, "c", "carol"));
+        carol.subscribe("users/carol/errors", 1);
+        let mut watching = observer(&broker);
+        watching.subscribe("rooms/ours/chat", 1);
+        let mut spanning = with_claims(Client::v5("s"), json!({ "sub": "spans", "roles": ["observe"] }));
+        spanning.clean = true;
+        let mut spanning = broker.connect(spanning);
+        spanning.subscribe("rooms/+/chat", 1);
+        for room in ["ours", "theirs"] {
+            carol.subscribe(&format!("rooms/{room}/chat"), 1);
+        }
+        let before = broker.running().held().subscriptions;
+        assert_eq!(ada.publish(order("ours", "ada", json!({ "action": "close" }))), 0);
+        assert_eq!(body(&carol.expect_message())["action"], "closed");
+        // Ada's two, carol's and the observer's.
+        assert_eq!(broker.running().held().subscriptions, before - 4);
+        ada.expect_message();
+        assert_eq!(join(&mut ada, "ours"), 1);
+        let chat = |room: &str| Message::new(&format!("rooms/{room}/chat"), "{}").qos(1);
+        assert_eq!(ada.publish(chat("ours")), 0, "who spans rooms hears it");
+        assert_eq!(spanning.expect_message().topic, "rooms/ours/chat");
+        watching.expect_nothing();
+        zoe.publish(chat("theirs"));
+        assert_eq!(carol.expect_message().topic, "rooms/theirs/chat");
+        carol.expect_nothing();
+    }
+}
+
+#[test]
 fn a_limit_keeps_the_next_out_and_nobody_in() {
     let broker = house(LONG, |_| {});
     let mut ada = moderator(&broker);

@@ -35,6 +35,28 @@ fn offer_and_candidates_arrive_in_order_also_at_who_is_away_in_between() {
 }
 
 #[test]
+fn a_signal_that_nobody_took_in_time_is_dropped_and_what_is_no_signal_waits_on() {
+    let expiry = Duration::from_millis(50); // less than a file may say
+    let broker = house(LONG, |config| config.rooms.signal_expiry = expiry);
+    for version in VERSIONS {
+        let mut walter = member(&broker, user(Version::V5, "w", "walter"), "demo");
+        let mut alice = member(&broker, kept(version, "a", "alice"), "demo");
+        alice.subscribe("rooms/demo/chat", 1);
+        alice.hang_up();
+        broker.wait_for_connections(1);
+        walter.publish(signal("demo", "walter", "anybody?"));
+        walter.publish(Message::new("rooms/demo/chat", "{}").qos(1));
+        std::thread::sleep(2 * expiry);
+        let mut alice = broker.connect(kept(version, "a", "alice"));
+        assert!(alice.present());
+        assert_eq!(alice.expect_message().topic, "rooms/demo/chat");
+        alice.expect_nothing();
+        broker.connect(user(version, "a", "alice")).disconnect(); // the session is gone
+    }
+    assert_eq!(broker.metric("wigwag_messages_dropped_total{reason=\"expired\"}"), 2);
+}
+
+#[test]
 fn shared_state_is_retained_bounded_and_gone_with_the_room() {
     let broker = house(LONG, |config| {
         let state = config.topics.0.iter_mut().find(|row| row.name == "state").expect("a row");

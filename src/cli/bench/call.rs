@@ -18,7 +18,7 @@ use super::peer::Login;
 use super::process::{Cost, Meter};
 use super::report::{self, Progress, cost_rows, micros_each};
 use super::swarm::{PATIENCE, Script, Swarm, events};
-use super::target::TargetArgs;
+use super::target::{TargetArgs, TimesArgs};
 
 /// Messages of one side of a call: a description and ten candidates.
 const SIDE: u32 = 11;
@@ -32,13 +32,8 @@ pub struct CallArgs {
     #[arg(long, default_value = "100", value_parser = clap::value_parser!(u32).range(1..=500_000))]
     rooms: u32,
 
-    /// Seconds that are measured
-    #[arg(long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    seconds: u64,
-
-    /// Seconds of the same before that
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(0..=86_400))]
-    warmup: u64,
+    #[command(flatten)]
+    times: TimesArgs,
 
     /// QoS of messages and subscriptions: 0 or 1
     #[arg(short, long, default_value = "1", value_parser = clap::value_parser!(u8).range(0..=1))]
@@ -146,11 +141,11 @@ pub fn run(args: &CallArgs) -> Result<(), Failure> {
     if pace.is_none() {
         (0..calls.rooms.len()).for_each(|room| calls.speak(&mut swarm, room, Instant::now()));
     }
-    calls.keep_calling(&mut swarm, &mut pace, Duration::from_secs(args.warmup), &mut progress)?;
+    calls.keep_calling(&mut swarm, &mut pace, args.times.warmup(), &mut progress)?;
     calls.latencies.clear();
     let before = calls.delivered;
     let meter = Meter::start(args.target.pid)?;
-    calls.keep_calling(&mut swarm, &mut pace, Duration::from_secs(args.seconds), &mut progress)?;
+    calls.keep_calling(&mut swarm, &mut pace, args.times.measured(), &mut progress)?;
     let cost = meter.read()?;
     let measured = calls.delivered - before;
     let latency_us = calls.latencies.percentiles();

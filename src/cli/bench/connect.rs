@@ -11,7 +11,7 @@ use super::peer::Login;
 use super::process::{Cost, Meter};
 use super::report::{self, Progress, cost_rows, micros_each};
 use super::swarm::{Script, Swarm, events};
-use super::target::TargetArgs;
+use super::target::{TargetArgs, TimesArgs};
 
 #[derive(Args)]
 pub struct ConnectArgs {
@@ -22,13 +22,8 @@ pub struct ConnectArgs {
     #[arg(long, default_value = "50", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: u32,
 
-    /// Seconds that are measured
-    #[arg(long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    seconds: u64,
-
-    /// Seconds of the same before that
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(0..=86_400))]
-    warmup: u64,
+    #[command(flatten)]
+    times: TimesArgs,
 }
 
 #[derive(Serialize)]
@@ -59,11 +54,11 @@ pub fn run(args: &ConnectArgs) -> Result<(), Failure> {
     for _ in 0..args.concurrency {
         visitors.next(&mut swarm)?;
     }
-    visitors.keep_coming(&mut swarm, Duration::from_secs(args.warmup), &mut progress)?;
+    visitors.keep_coming(&mut swarm, args.times.warmup(), &mut progress)?;
     visitors.latencies.clear();
     let before = visitors.come;
     let meter = Meter::start(args.target.pid)?;
-    visitors.keep_coming(&mut swarm, Duration::from_secs(args.seconds), &mut progress)?;
+    visitors.keep_coming(&mut swarm, args.times.measured(), &mut progress)?;
     let cost = meter.read()?;
     drop(progress);
 

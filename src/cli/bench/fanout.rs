@@ -15,7 +15,7 @@ use super::peer::Login;
 use super::process::{Cost, Meter};
 use super::report::{self, Progress, cost_rows, micros_each};
 use super::swarm::{PATIENCE, Script, Swarm, events};
-use super::target::TargetArgs;
+use super::target::{TargetArgs, TimesArgs};
 
 const TOPIC: &str = "rooms/bench/signal";
 
@@ -28,13 +28,8 @@ pub struct FanoutArgs {
     #[arg(long, default_value = "50", value_parser = clap::value_parser!(u32).range(2..=500_000))]
     members: u32,
 
-    /// Seconds that are measured
-    #[arg(long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    seconds: u64,
-
-    /// Seconds of the same before that
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(0..=86_400))]
-    warmup: u64,
+    #[command(flatten)]
+    times: TimesArgs,
 
     /// QoS of messages and subscriptions: 0 or 1
     #[arg(short, long, default_value = "1", value_parser = clap::value_parser!(u8).range(0..=1))]
@@ -79,11 +74,11 @@ pub fn run(args: &FanoutArgs) -> Result<(), Failure> {
     let mut room = Room::new(args);
     swarm.gather(room.users.len(), &mut room, &mut progress, |nth| login(nth, args.qos))?;
     room.speak(&mut swarm);
-    room.keep_talking(&mut swarm, Duration::from_secs(args.warmup), &mut progress)?;
+    room.keep_talking(&mut swarm, args.times.warmup(), &mut progress)?;
     room.latencies.clear();
     let before = room.delivered;
     let meter = Meter::start(args.target.pid)?;
-    room.keep_talking(&mut swarm, Duration::from_secs(args.seconds), &mut progress)?;
+    room.keep_talking(&mut swarm, args.times.measured(), &mut progress)?;
     let cost = meter.read()?;
     drop(progress);
 

@@ -1,6 +1,9 @@
-//! The broker that is loaded: where it is, what is spoken to it, and from which addresses.
+//! The broker that is loaded: where it is, what is spoken to it, from which addresses, and for how long.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
+    time::Duration,
+};
 
 use clap::Args;
 use hyper::Uri;
@@ -36,6 +39,28 @@ pub struct TargetArgs {
     /// Print one line of JSON instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+/// For how long a load goes on.
+#[derive(Args)]
+pub struct TimesArgs {
+    /// Seconds that are measured
+    #[arg(long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+
+    /// Seconds of the same before that
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    warmup: u64,
+}
+
+impl TimesArgs {
+    pub fn measured(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+
+    pub fn warmup(&self) -> Duration {
+        Duration::from_secs(self.warmup)
+    }
 }
 
 /// See the module.

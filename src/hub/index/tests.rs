@@ -197,6 +197,66 @@ proptest! {
     }
 }
 
+/// Whether `filter` can match a topic that begins with the levels of `path`, and, if that is asked, names one of them.
+fn filter_reaches(filter: &str, path: &str, named: Option<usize>) -> bool {
+    fn levels_meet(filter: &[&str], path: &[&str]) -> bool {
+        match (filter, path) {
+            (["#"], _) | (_, []) => true,
+            ([], _) => false,
+            ([level, filter @ ..], [wanted, path @ ..]) => {
+                (level == wanted || *level == "+" || *wanted == "+") && levels_meet(filter, path)
+            }
+        }
+    }
+    let (levels, path): (Vec<_>, Vec<_>) = (filter.split('/').collect(), path.split('/').collect());
+    levels_meet(&levels, &path) && named.is_none_or(|named| levels.get(named) == path.get(named))
+}
+
+proptest! {
+    #[test]
+    fn what_reaches_below_a_path_is_what_a_list_says(
+        filters in prop::collection::vec(prop_oneof![filter(), filter().prop_map(|below| format!("a/b/{below}"))], 0..60),
+        path in prop::collection::vec(prop_oneof![4 => level(), 1 => Just("+".to_owned())], 1..4),
+        named in any::<Option<Pick>>(),
+    ) {
+        let (named, path) = (named.map(|pick| pick.index(path.len())), path.join("/"));
+        // A level that is to be named is one.
+        let named = named.filter(|named| path.split('/').nth(*named) != Some("+"));
+        let mut index = Index::new();
+        for filter in &filters {
+            index.insert(filter, SubscriberId(1), filter.as_str());
+        }
+        for path in [path.as_str(), "a/b", "a/+"] {
+            let named = named.filter(|named| path.split('/').nth(*named).is_some_and(|level| level != "+"));
+            let mut met = Vec::new();
+            index.reaching(path, named, &mut |node| met.extend(node.subscribers().iter().map(|(_, filter)| *filter)));
+            met.sort_unstable();
+            let mut expected: Vec<_> =
+                filters.iter().map(String::as_str).filter(|filter| filter_reaches(filter, path, named)).collect();
+            expected.sort_unstable();
+            expected.dedup();
+            prop_assert_eq!(met, expected, "below {:?}, of which {:?} is named", path, named);
+        }
+    }
+}
+
+#[test]
+fn what_names_a_room_is_told_from_what_spans_rooms() {
+    let all = ["#", "+/r/x", "rooms/#", "rooms/+/x", "rooms/r", "rooms/r/#", "rooms/r/x", "rooms/s/x", "other/r/x"];
+    let mut index = Index::new();
+    for filter in all {
+        index.insert(filter, SubscriberId(1), filter);
+    }
+    let reaching = |named| {
+        let mut met = Vec::new();
+        index.reaching("rooms/r", named, &mut |node| met.extend(node.subscribers().iter().map(|(_, filter)| *filter)));
+        met.sort_unstable();
+        met
+    };
+    assert_eq!(reaching(Some(1)), ["+/r/x", "rooms/r", "rooms/r/#", "rooms/r/x"]);
+    assert_eq!(reaching(None), ["#", "+/r/x", "rooms/#", "rooms/+/x", "rooms/r", "rooms/r/#", "rooms/r/x"]);
+}
+
 /// The filters that match `topic`, of those given.
 fn matching<'a>(filters: &[&'a str], topic: &str) -> Vec<&'a str> {
     let mut index = Index::new();

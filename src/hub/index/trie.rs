@@ -117,6 +117,18 @@ impl<T: Slot> Trie<T> {
         }
     }
 
+    /// The paths are filters: visits the value of each that can match a topic below `path`, in which `+` stands for any
+    /// level; of those, if there is a level `named`, the ones that have that level of `path` themselves and no wildcard
+    /// there.
+    pub(in crate::hub) fn filters_reaching<'a>(
+        &'a self,
+        path: &str,
+        named: Option<usize>,
+        visit: &mut impl FnMut(&'a T),
+    ) {
+        self.root.filters_reaching(Some(path.as_bytes()), named, visit);
+    }
+
     /// The paths are topic names: visits the value of each that the filter `filter` matches, until `visit` breaks off.
     pub(in crate::hub) fn topics_matching<'a>(
         &'a self,
@@ -161,6 +173,34 @@ impl<T: Slot> Node<T> {
             }
             let Some(child) = child else { return };
             (node, topic) = (child, rest);
+        }
+    }
+
+    /// `path` is what follows below this node, `named` counts its levels from here.
+    fn filters_reaching<'a>(&'a self, path: Option<&[u8]>, named: Option<usize>, visit: &mut impl FnMut(&'a T)) {
+        let Some(path) = path else {
+            let _never_breaks = self.visit_all(&mut |value| {
+                visit(value);
+                Continue(())
+            });
+            return;
+        };
+        let (level, rest) = split(path);
+        let deeper = named.map(|level| level.saturating_sub(1));
+        if named == Some(0) {
+            return self.children.get(level).into_iter().for_each(|child| child.filters_reaching(rest, None, visit));
+        }
+        if named.is_none()
+            && let Some(multi_level) = self.children.get(b"#")
+        {
+            multi_level.value().into_iter().for_each(&mut *visit);
+        }
+        if level == b"+" {
+            let levels = self.children.iter().filter(|(name, _)| **name != *b"#");
+            return levels.for_each(|(_, child)| child.filters_reaching(rest, deeper, visit));
+        }
+        for level in [level, b"+"] {
+            self.children.get(level).into_iter().for_each(|child| child.filters_reaching(rest, deeper, visit));
         }
     }
 

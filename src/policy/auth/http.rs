@@ -18,11 +18,7 @@ use ring::{
     rand::{SecureRandom, SystemRandom},
 };
 use serde::{Deserialize, Serialize};
-use tokio_rustls::rustls;
-use ureq::{
-    Agent,
-    tls::{Certificate, RootCerts, TlsConfig},
-};
+use ureq::Agent;
 
 use super::{
     BUSY, Credentials, Expiry, Identity, REFUSED,
@@ -31,6 +27,7 @@ use super::{
 };
 use crate::{
     config::AuthHttpConfig,
+    outgoing::agent,
     policy::{
         Refusal,
         grants::{GrantClaims, Grants},
@@ -174,17 +171,7 @@ struct Asker {
 impl Asker {
     fn new(config: &AuthHttpConfig) -> Self {
         let url = config.url.clone().unwrap_or_default();
-        let agent = Agent::config_builder()
-            .timeout_global(Some(config.timeout))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(None)
-            .tls_config(tls(url.starts_with("https:")))
-            .user_agent(concat!("wigwag/", env!("CARGO_PKG_VERSION")))
-            .max_idle_connections_per_host(config.concurrency)
-            .build()
-            .new_agent();
+        let agent = agent(&url, config.timeout, config.concurrency);
         Self { url, agent, breaker: Mutex::new(Breaker::new(config.failures, config.pause)) }
     }
 
@@ -225,16 +212,6 @@ impl Asker {
             other => Err(format!("answered {other}")),
         }
     }
-}
-
-/// The system's authorities, if they are needed.
-pub(crate) fn tls(needed: bool) -> TlsConfig {
-    let found = if needed { rustls_native_certs::load_native_certs().certs } else { Vec::new() };
-    let roots = RootCerts::from(found.into_iter().map(|der| Certificate::from_der(&der).to_owned()));
-    TlsConfig::builder()
-        .root_certs(roots)
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build()
 }
 
 /// Who was let in lately. What was shown is not kept, only its hash under a key that dies with the process.

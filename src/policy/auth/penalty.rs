@@ -6,13 +6,16 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 
-use crate::{policy::Refusal, wire::mqtt::ReasonCode};
+use crate::{
+    policy::{Refusal, network},
+    wire::mqtt::ReasonCode,
+};
 
 /// How many addresses are remembered. Beyond, an arbitrary one is forgiven for each new one.
 const CAPACITY: usize = 1 << 16;
@@ -79,14 +82,6 @@ impl Owed {
         {
             self.until.remove(&network);
         }
-    }
-}
-
-/// Who counts as one: an IPv4 address, or the /64 that one IPv6 customer has at least.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-        v4 => v4,
     }
 }
 

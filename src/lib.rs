@@ -34,6 +34,8 @@ mod http;
 pub mod hub;
 mod ice;
 mod listener;
+#[doc(hidden)]
+pub mod measured;
 mod metrics;
 mod outgoing;
 pub mod policy;

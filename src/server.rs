@@ -324,9 +324,12 @@ impl Running {
         self.backplane.as_ref()
     }
 
-    #[cfg(test)]
     pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.shared.hub
+    }
+
+    pub(crate) fn edge(&self) -> &Arc<Edge> {
+        &self.shared.edge
     }
 
     /// A router with the WebSocket endpoint (`/mqtt`, as configured), to be merged into an application's own.

@@ -14,8 +14,10 @@ mod idle;
 mod outbox;
 mod payload;
 mod peer;
+mod presence;
 mod process;
 mod report;
+mod stream;
 mod swarm;
 mod target;
 
@@ -41,6 +43,8 @@ enum Workload {
     Churn(churn::ChurnArgs),
     /// Connections that do nothing but stay
     Idle(idle::IdleArgs),
+    /// Members who come to rooms and leave them, and everybody else who is told
+    Presence(presence::PresenceArgs),
     /// Serve as the floor: a relay that does only what cannot be avoided, to compare brokers with
     Floor(floor::FloorArgs),
 }
@@ -52,6 +56,7 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
         Workload::Fanout(args) => fanout::run(&args),
         Workload::Churn(args) => churn::run(&args),
         Workload::Idle(args) => idle::run(&args),
+        Workload::Presence(args) => presence::run(&args),
         Workload::Floor(args) => floor::run(&args),
     }
 }

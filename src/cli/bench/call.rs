@@ -46,6 +46,14 @@ pub struct CallArgs {
     /// Messages per second in all rooms together [default: as many as the broker delivers]
     #[arg(long, value_parser = rate)]
     rate: Option<f64>,
+
+    /// Clients besides that hear everything, by the wildcard `rooms/+/signal` at QoS 0
+    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    observers: u32,
+
+    /// Topics besides to which somebody is subscribed and nobody publishes, a thousand to a client
+    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    live_topics: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -81,6 +89,8 @@ struct Report<'a> {
     qos: u8,
     rooms: u32,
     rate: Option<f64>,
+    observers: u32,
+    live_topics: u32,
     /// Of the whole run.
     sent: u64,
     delivered: u64,
@@ -89,9 +99,13 @@ struct Report<'a> {
     acknowledged: u64,
     /// Of the measured seconds.
     measured: u64,
+    /// Messages that observers have received.
+    observed: u64,
     messages_per_second: f64,
     latency_us: Percentiles,
     server_cpu_us_per_message: Option<f64>,
+    /// The same for each message that anybody has received, observers too.
+    server_cpu_us_per_delivery: Option<f64>,
     generator_cpu_us_per_message: f64,
     cost: Cost,
 }
@@ -108,6 +122,7 @@ struct Calls {
     sent: u64,
     delivered: u64,
     duplicated: u64,
+    observed: u64,
     latencies: Latencies,
 }
 
@@ -134,8 +149,13 @@ pub fn run(args: &CallArgs) -> Result<(), Failure> {
     let mut swarm = Swarm::new(args.target.resolve()?)?;
     let mut calls = Calls::new(args);
     let mut progress = Progress::new(args.target.json);
-    let login = |nth: usize| login(nth, args.qos);
-    swarm.gather(2 * calls.rooms.len(), &mut calls, &mut progress, login)?;
+    let (members, observers) = (2 * calls.rooms.len(), args.observers as usize);
+    let keepers = (args.live_topics as usize).div_ceil(KEPT);
+    swarm.gather(members + observers + keepers, &mut calls, &mut progress, |nth| match nth.checked_sub(members) {
+        None => login(nth, args.qos),
+        Some(nth) if nth < observers => observer(nth),
+        Some(nth) => keeper(nth - observers, args.live_topics as usize),
+    })?;
 
     let mut pace = args.rate.map(|rate| Pace::new(rate, swarm.now));
     if pace.is_none() {
@@ -143,21 +163,54 @@ pub fn run(args: &CallArgs) -> Result<(), Failure> {
     }
     calls.keep_calling(&mut swarm, &mut pace, args.times.warmup(), &mut progress)?;
     calls.latencies.clear();
-    let before = calls.delivered;
+    let before = (calls.delivered, calls.observed);
     let meter = Meter::start(args.target.pid)?;
     calls.keep_calling(&mut swarm, &mut pace, args.times.measured(), &mut progress)?;
     let cost = meter.read()?;
-    let measured = calls.delivered - before;
+    let measured = Measured { delivered: calls.delivered - before.0, observed: calls.observed - before.1 };
     let latency_us = calls.latencies.percentiles();
     calls.drain(&mut swarm)?;
     drop(progress);
     calls.report(args, measured, latency_us, cost, swarm.acknowledged)
 }
 
+/// Deliveries of the measured seconds.
+#[derive(Clone, Copy)]
+struct Measured {
+    delivered: u64,
+    observed: u64,
+}
+
+/// Subscriptions of a client that keeps topics alive.
+const KEPT: usize = 1000;
+
+fn observer(nth: usize) -> Login {
+    let user_name = format!("o-{nth:06}");
+    Login {
+        client_id: format!("bench-{user_name}"),
+        user_name,
+        filters: vec!["rooms/+/signal".into()],
+        ..Login::default()
+    }
+}
+
+fn keeper(nth: usize, topics: usize) -> Login {
+    let user_name = format!("k-{nth:06}");
+    let filters = (nth * KEPT..topics.min((nth + 1) * KEPT)).map(|topic| format!("rooms/live-{topic}/chat")).collect();
+    Login { client_id: format!("bench-{user_name}"), user_name, filters, ..Login::default() }
+}
+
 /// Clients are numbered in the order of rooms.
 fn login(nth: usize, qos: u8) -> Login {
     let user_name = user(nth);
-    Login { client_id: format!("bench-{user_name}"), user_name, keep_alive: 0, filters: vec![topic(nth / 2)], qos }
+    Login {
+        client_id: format!("bench-{user_name}"),
+        user_name,
+        keep_alive: 0,
+        filters: vec![topic(nth / 2)],
+        qos,
+        ..Login::default()
+    }
 }
 
 fn user(nth: usize) -> String {
@@ -189,6 +242,7 @@ impl Calls {
             sent: 0,
             delivered: 0,
             duplicated: 0,
+            observed: 0,
             latencies: Latencies::new(),
         }
     }
@@ -276,11 +330,12 @@ impl Calls {
     fn report(
         &self,
         args: &CallArgs,
-        measured: u64,
+        measured: Measured,
         latency_us: Percentiles,
         cost: Cost,
         acknowledged: u64,
     ) -> Result<(), Failure> {
+        let (delivered, all) = (measured.delivered, measured.delivered + measured.observed);
         let report = Report {
             workload: "call",
             url: &args.target.url,
@@ -288,25 +343,32 @@ impl Calls {
             qos: args.qos,
             rooms: args.rooms,
             rate: args.rate,
+            observers: args.observers,
+            live_topics: args.live_topics,
             sent: self.sent,
             delivered: self.delivered,
             lost: self.sent - self.delivered,
             duplicated: self.duplicated,
             acknowledged,
-            measured,
-            messages_per_second: measured as f64 / cost.seconds,
+            measured: delivered,
+            messages_per_second: delivered as f64 / cost.seconds,
             latency_us,
-            server_cpu_us_per_message: cost.server_cpu_seconds.map(|cpu| micros_each(cpu, measured)),
-            generator_cpu_us_per_message: micros_each(cost.generator_cpu_seconds, measured),
+            observed: measured.observed,
+            server_cpu_us_per_delivery: cost.server_cpu_seconds.map(|cpu| micros_each(cpu, all)),
+            server_cpu_us_per_message: cost.server_cpu_seconds.map(|cpu| micros_each(cpu, delivered)),
+            generator_cpu_us_per_message: micros_each(cost.generator_cpu_seconds, all),
             cost,
         };
         let mut rows = vec![
-            ("delivered", format!("{} ({:.0} a second)", measured, report.messages_per_second)),
+            ("delivered", format!("{delivered} ({:.0} a second)", report.messages_per_second)),
             ("lost", format!("{} of {}", report.lost, report.sent)),
             ("duplicated", report.duplicated.to_string()),
         ];
         rows.extend(latency_us.rows());
-        rows.extend(cost_rows(&cost, measured, "message"));
+        if args.observers > 0 {
+            rows.push(("observed", measured.observed.to_string()));
+        }
+        rows.extend(cost_rows(&cost, all, "message"));
         report::print(args.target.json, &report, &rows)
     }
 }
@@ -315,6 +377,10 @@ impl Script for Calls {
     fn message(&mut self, swarm: &mut Swarm, id: usize, publish: &Publish<'_>) -> Result<(), Failure> {
         let Some(said) = parse(publish.payload) else { return Ok(()) };
         let (index, receiver) = (id / 2, id % 2);
+        if index >= self.rooms.len() {
+            self.observed += 1;
+            return Ok(());
+        }
         let room = &mut self.rooms[index];
         let speaker = &mut room.sides[1 - receiver];
         if said.user != speaker.user.as_bytes() {

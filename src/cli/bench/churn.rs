@@ -145,7 +145,8 @@ impl Churn {
             for (side, user_name) in users.iter().enumerate() {
                 let client_id = format!("{:016x}", self.names.hash_one((side, self.opened)));
                 let (user_name, filters) = (user_name.clone(), vec![topic.clone()]);
-                ids[side] = swarm.open(Login { client_id, user_name, keep_alive: 60, filters, qos: 1 })?;
+                ids[side] =
+                    swarm.open(Login { client_id, user_name, keep_alive: 60, filters, qos: 1, ..Login::default() })?;
                 self.places.resize(self.places.len().max(ids[side] + 1), (0, 0));
                 self.places[ids[side]] = (pair, side);
             }

@@ -1,4 +1,7 @@
 //! `wigwag bench connect`: clients that come, subscribe to a room, and go.
+//!
+//! Of a server that speaks no MQTT (`https://`, `http://`) a client asks for one page instead, so that TLS handshakes can
+//! be compared.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +13,7 @@ use super::histogram::{Latencies, Percentiles};
 use super::peer::Login;
 use super::process::{Cost, Meter};
 use super::report::{self, Progress, cost_rows, micros_each};
-use super::swarm::{Script, Swarm, events};
+use super::swarm::{Handshakes, Script, Swarm, events};
 use super::target::{TargetArgs, TimesArgs};
 
 #[derive(Args)]
@@ -33,6 +36,8 @@ struct Report<'a> {
     concurrency: u32,
     connected: u64,
     connects_per_second: f64,
+    /// With TLS; how many of them were resumed.
+    handshakes: Handshakes,
     /// From the first packet of TCP to SUBACK.
     latency_us: Percentiles,
     server_cpu_us_per_connect: Option<f64>,
@@ -48,7 +53,7 @@ struct Visitors {
 }
 
 pub fn run(args: &ConnectArgs) -> Result<(), Failure> {
-    let mut swarm = Swarm::new(args.target.resolve()?)?;
+    let mut swarm = Swarm::new(args.target.resolve_any()?)?;
     let mut progress = Progress::new(args.target.json);
     let mut visitors = Visitors { began: Vec::new(), come: 0, latencies: Latencies::new() };
     for _ in 0..args.concurrency {
@@ -56,13 +61,15 @@ pub fn run(args: &ConnectArgs) -> Result<(), Failure> {
     }
     visitors.keep_coming(&mut swarm, args.times.warmup(), &mut progress)?;
     visitors.latencies.clear();
-    let before = visitors.come;
+    let (before, shaken) = (visitors.come, swarm.handshakes);
     let meter = Meter::start(args.target.pid)?;
     visitors.keep_coming(&mut swarm, args.times.measured(), &mut progress)?;
     let cost = meter.read()?;
     drop(progress);
 
     let connected = visitors.come - before;
+    let handshakes =
+        Handshakes { full: swarm.handshakes.full - shaken.full, resumed: swarm.handshakes.resumed - shaken.resumed };
     let latency_us = visitors.latencies.percentiles();
     let report = Report {
         workload: "connect",
@@ -70,12 +77,16 @@ pub fn run(args: &ConnectArgs) -> Result<(), Failure> {
         concurrency: args.concurrency,
         connected,
         connects_per_second: connected as f64 / cost.seconds,
+        handshakes,
         latency_us,
         server_cpu_us_per_connect: cost.server_cpu_seconds.map(|cpu| micros_each(cpu, connected)),
         generator_cpu_us_per_connect: micros_each(cost.generator_cpu_seconds, connected),
         cost,
     };
     let mut rows = vec![("connected", format!("{connected} ({:.0} a second)", report.connects_per_second))];
+    if handshakes != Handshakes::default() {
+        rows.push(("TLS handshakes", format!("{} full, {} resumed", handshakes.full, handshakes.resumed)));
+    }
     rows.extend(latency_us.rows());
     rows.extend(cost_rows(&cost, connected, "connect"));
     report::print(args.target.json, &report, &rows)
@@ -87,7 +98,14 @@ impl Visitors {
         let filters = vec![format!("rooms/bench-{}/signal", nth / 2)];
         let user_name = format!("bench-{nth}");
         let now = Instant::now();
-        let id = swarm.open(Login { client_id: user_name.clone(), user_name, keep_alive: 60, filters, qos: 1 })?;
+        let id = swarm.open(Login {
+            client_id: user_name.clone(),
+            user_name,
+            keep_alive: 60,
+            filters,
+            qos: 1,
+            ..Login::default()
+        })?;
         self.began.resize(self.began.len().max(id + 1), now);
         self.began[id] = now;
         Ok(())

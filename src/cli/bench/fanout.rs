@@ -18,6 +18,8 @@ use super::swarm::{PATIENCE, Script, Swarm, events};
 use super::target::{TargetArgs, TimesArgs};
 
 const TOPIC: &str = "rooms/bench/signal";
+/// Whoever listens there is no member for that.
+const LISTENED: &str = "rooms/bench/chat";
 
 #[derive(Args)]
 pub struct FanoutArgs {
@@ -34,6 +36,10 @@ pub struct FanoutArgs {
     /// QoS of messages and subscriptions: 0 or 1
     #[arg(short, long, default_value = "1", value_parser = clap::value_parser!(u8).range(0..=1))]
     qos: u8,
+
+    /// One member speaks, in the chat, and all the others only listen there
+    #[arg(long)]
+    listen_only: bool,
 }
 
 #[derive(Serialize)]
@@ -42,6 +48,7 @@ struct Report<'a> {
     url: &'a str,
     members: u32,
     qos: u8,
+    listen_only: bool,
     /// Of the whole run.
     lost: u64,
     /// Of the measured seconds.
@@ -55,6 +62,8 @@ struct Report<'a> {
 
 struct Room {
     users: Vec<String>,
+    topic: &'static str,
+    speakers: usize,
     payloads: Payloads,
     qos: QoS,
     /// Messages said so far; the last one's number is one less.
@@ -72,7 +81,7 @@ pub fn run(args: &FanoutArgs) -> Result<(), Failure> {
     let mut swarm = Swarm::new(args.target.resolve()?)?;
     let mut progress = Progress::new(args.target.json);
     let mut room = Room::new(args);
-    swarm.gather(room.users.len(), &mut room, &mut progress, |nth| login(nth, args.qos))?;
+    swarm.gather(room.users.len(), &mut room, &mut progress, |nth| login(nth, args))?;
     room.speak(&mut swarm);
     room.keep_talking(&mut swarm, args.times.warmup(), &mut progress)?;
     room.latencies.clear();
@@ -89,6 +98,7 @@ pub fn run(args: &FanoutArgs) -> Result<(), Failure> {
         url: &args.target.url,
         members: args.members,
         qos: args.qos,
+        listen_only: args.listen_only,
         lost: room.lost,
         delivered,
         deliveries_per_second: delivered as f64 / cost.seconds,
@@ -106,9 +116,11 @@ pub fn run(args: &FanoutArgs) -> Result<(), Failure> {
     report::print(args.target.json, &report, &rows)
 }
 
-fn login(nth: usize, qos: u8) -> Login {
-    let user_name = user(nth);
-    Login { client_id: format!("bench-{user_name}"), user_name, keep_alive: 0, filters: vec![TOPIC.into()], qos }
+fn login(nth: usize, args: &FanoutArgs) -> Login {
+    let (user_name, qos) = (user(nth), args.qos);
+    let speaks = if nth == 0 { vec![TOPIC.into(), LISTENED.into()] } else { vec![LISTENED.into()] };
+    let filters = if args.listen_only { speaks } else { vec![TOPIC.into()] };
+    Login { client_id: format!("bench-{user_name}"), user_name, filters, qos, ..Login::default() }
 }
 
 fn user(nth: usize) -> String {
@@ -120,6 +132,8 @@ impl Room {
         let now = Instant::now();
         Self {
             users: (0..args.members as usize).map(user).collect(),
+            topic: if args.listen_only { LISTENED } else { TOPIC },
+            speakers: if args.listen_only { 1 } else { args.members as usize },
             payloads: Payloads::new(),
             qos: QoS::from_bits(args.qos).unwrap_or(QoS::AtLeastOnce),
             said: 0,
@@ -133,10 +147,10 @@ impl Room {
     }
 
     fn speak(&mut self, swarm: &mut Swarm) {
-        let speaker = self.said as usize % self.users.len();
+        let speaker = self.said as usize % self.speakers;
         let now = Instant::now();
         let payload = self.payloads.fill(Kind::Candidate, &self.users[speaker], self.said, now - self.began);
-        swarm.publish(speaker, TOPIC, self.qos, payload);
+        swarm.publish(speaker, self.topic, self.qos, payload);
         self.said += 1;
         self.awaited = self.users.len() - 1;
         self.touched = now;

@@ -74,6 +74,7 @@ pub fn run(args: &IdleArgs) -> Result<(), Failure> {
         keep_alive: args.keep_alive,
         filters: vec![format!("rooms/bench-{}/signal", nth / 2)],
         qos: 1,
+        ..Login::default()
     };
     let crowd = |swarm: &mut Swarm, size: u32, progress: &mut Progress| {
         swarm.gather(size as usize, &mut Silence, progress, login)?;

@@ -1,13 +1,13 @@
 //! One client of the generator: a socket, how far its connection has come, and the bytes that it has to send.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::num::NonZeroU16;
 
-use mio::net::TcpStream;
 use wigwag::wire::mqtt::{Packet, PublishHeader, QoS, Version, encode, publish_header};
 use wigwag::wire::ws::{self, Deframer, Event, Opcode, Role};
 
 use super::outbox::Outbox;
+use super::stream::Stream;
 
 const FRAMES: ws::Limits = ws::Limits { frame: 1 << 28, message: 1 << 28 };
 
@@ -22,6 +22,8 @@ pub struct Login {
     pub user_name: String,
     /// Seconds; 0 = none.
     pub keep_alive: u16,
+    /// Instead of what the target says for all.
+    pub password: Option<Vec<u8>>,
     /// Subscribed to after CONNACK.
     pub filters: Vec<String>,
     pub qos: u8,
@@ -32,6 +34,8 @@ pub enum Phase {
     Dialing,
     /// Waits for the answer to the WebSocket upgrade.
     Upgrading,
+    /// Waits for the answer of a server that speaks no MQTT.
+    Asking,
     /// Waits for CONNACK.
     Connecting,
     /// Waits for SUBACK.
@@ -41,7 +45,7 @@ pub enum Phase {
 
 /// See the module.
 pub struct Peer {
-    pub stream: TcpStream,
+    pub stream: Stream,
     pub phase: Phase,
     /// Until it has subscribed.
     pub login: Option<Box<Login>>,
@@ -66,7 +70,7 @@ pub struct Received {
 }
 
 impl Peer {
-    pub fn new(stream: TcpStream, login: Login, seed: u32) -> Self {
+    pub fn new(stream: Stream, login: Login, seed: u32) -> Self {
         Self {
             stream,
             phase: Phase::Dialing,
@@ -93,8 +97,9 @@ impl Peer {
         };
         buffer[..kept].copy_from_slice(&self.tail);
         self.tail.clear();
-        let drained = read < room;
+        let drained = read < room && self.stream.reads_all();
         let raw = match self.phase {
+            Phase::Asking => return Ok(Some(Received { end: 0, drained })),
             Phase::Upgrading => match self.upgraded(&buffer[..kept + read])? {
                 Some(head) => head..kept + read,
                 None => return Ok(Some(Received { end: 0, drained })),
@@ -161,12 +166,12 @@ impl Peer {
     }
 
     /// Queues a PUBLISH.
-    pub fn publish(&mut self, version: Version, topic: &str, qos: QoS, payload: &[u8]) {
+    pub fn publish(&mut self, version: Version, topic: &str, qos: QoS, retain: bool, payload: &[u8]) {
         let packet_id = (qos > QoS::AtMostOnce).then(|| self.next_id());
         let header = PublishHeader {
             dup: false,
             qos,
-            retain: false,
+            retain,
             topic,
             packet_id,
             topic_alias: None,
@@ -197,7 +202,8 @@ impl Peer {
 
     /// Writes what the socket takes; the rest goes when it is writable again.
     pub fn flush(&mut self) -> Result<(), String> {
-        self.out.flush(&mut self.stream).map_err(|error| error.to_string())
+        let flushed = self.out.flush(&mut self.stream).and_then(|()| self.stream.flush());
+        flushed.map_err(|error| error.to_string())
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::Serialize;
 use wigwag::wire::mqtt::{
     Ack, Connect, ConnectProperties, Disconnect, Packet, Publish, QoS, ReasonCode, Subscribe, SubscribeFilters,
     SubscribeOptions, Unsubscribe, UnsubscribeFilters, UserProperties, Version, decode,
@@ -16,7 +17,7 @@ use wigwag::wire::mqtt::{
 use super::Failure;
 use super::peer::{FULL, Login, Peer, Phase};
 use super::report::Progress;
-use super::target::Target;
+use super::target::{Speaks, Target};
 
 /// Bytes read at once.
 const BUFFER: usize = 256 * 1024;
@@ -55,6 +56,14 @@ pub struct Swarm {
     pub now: Instant,
     /// PUBACKs that have come.
     pub acknowledged: u64,
+    pub handshakes: Handshakes,
+}
+
+/// TLS handshakes of clients that became ready.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Handshakes {
+    pub full: u64,
+    pub resumed: u64,
 }
 
 impl Swarm {
@@ -72,6 +81,7 @@ impl Swarm {
             ready: 0,
             now: Instant::now(),
             acknowledged: 0,
+            handshakes: Handshakes::default(),
         })
     }
 
@@ -113,12 +123,15 @@ impl Swarm {
     }
 
     /// Begins a connection and returns the number by which its client is known.
-    pub fn open(&mut self, login: Login) -> Result<usize, Failure> {
+    pub fn open(&mut self, mut login: Login) -> Result<usize, Failure> {
+        if let Some(token) = self.target.tokens.get(self.dialed % self.target.tokens.len().max(1)) {
+            (login.user_name, login.password) = (token.user.clone(), Some(token.token.clone()));
+        }
         let failed = |error| Failure::Runtime(format!("connection {}: {error}", self.dialed));
         let mut stream = self.target.dial(self.dialed).map_err(failed)?;
         let id = self.free.pop().unwrap_or(self.peers.len());
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut stream, Token(id), interest).map_err(failed)?;
+        self.poll.registry().register(stream.socket(), Token(id), interest).map_err(failed)?;
         self.dialed += 1;
         let peer = Peer::new(stream, login, (self.dialed as u32).wrapping_mul(0x9E37_79B9));
         if id == self.peers.len() {
@@ -134,7 +147,9 @@ impl Swarm {
         if let Some(mut peer) = self.peers[id].take() {
             if peer.phase == Phase::Ready {
                 self.ready -= 1;
-                peer.push(self.target.version, &Packet::Disconnect(Disconnect::default()));
+                if self.target.speaks != Speaks::Http {
+                    peer.push(self.target.version, &Packet::Disconnect(Disconnect::default()));
+                }
             }
             // Whether the goodbye arrives or not, this client is gone.
             let _ = peer.flush();
@@ -144,7 +159,12 @@ impl Swarm {
 
     pub fn publish(&mut self, id: usize, topic: &str, qos: QoS, payload: &[u8]) {
         let version = self.target.version;
-        self.say(id, |peer| peer.publish(version, topic, qos, payload));
+        self.say(id, |peer| peer.publish(version, topic, qos, false, payload));
+    }
+
+    pub fn retain(&mut self, id: usize, topic: &str, qos: QoS, payload: &[u8]) {
+        let version = self.target.version;
+        self.say(id, |peer| peer.publish(version, topic, qos, true, payload));
     }
 
     /// Subscribes a client that is ready to one more filter; it is ready again when that is granted.
@@ -211,15 +231,15 @@ impl Swarm {
         if peer.phase != Phase::Dialing {
             return peer.flush();
         }
-        if let Some(error) = peer.stream.take_error().unwrap_or_else(Some) {
+        if let Some(error) = peer.stream.socket().take_error().unwrap_or_else(Some) {
             return Err(error.to_string());
         }
-        if peer.stream.peer_addr().is_err() {
+        if peer.stream.socket().peer_addr().is_err() {
             return Ok(()); // an event of the client that had this number before
         }
-        match &self.target.upgrade {
+        match &self.target.request {
             Some(request) => {
-                peer.phase = Phase::Upgrading;
+                peer.phase = if self.target.speaks == Speaks::Http { Phase::Asking } else { Phase::Upgrading };
                 peer.push_raw(request);
             }
             None => {
@@ -250,10 +270,14 @@ impl Swarm {
         let before = peer.phase;
         let received = match peer.receive(buffer) {
             Ok(Some(received)) => received,
-            Ok(None) => return Ok(true),
+            // What has come may have been TLS's own, for which there is an answer to send.
+            Ok(None) => return peer.flush().map(|()| true).map_err(|error| self.lost(id, &error)),
             Err(error) => return Err(self.lost(id, &error)),
         };
         self.now = Instant::now();
+        if before == Phase::Asking {
+            return self.became_ready(id, script).map(|()| true);
+        }
         if before == Phase::Upgrading && peer.phase == Phase::Connecting {
             connect(peer, &self.target);
             peer.flush().map_err(|error| self.lost(id, &error))?;
@@ -315,6 +339,11 @@ impl Swarm {
         if let Some(peer) = &mut self.peers[id] {
             peer.phase = Phase::Ready;
             self.ready += 1;
+            match peer.stream.resumed() {
+                Some(true) => self.handshakes.resumed += 1,
+                Some(false) => self.handshakes.full += 1,
+                None => {}
+            }
         }
         script.ready(self, id)
     }
@@ -331,9 +360,20 @@ impl Swarm {
 
     /// A connection that ended without a word; before CONNACK that is what a broker does that has no room left.
     fn lost(&self, id: usize, why: &str) -> Failure {
-        let phase = self.peers[id].as_ref().map(|peer| peer.phase);
-        let early = matches!(phase, Some(Phase::Upgrading | Phase::Connecting));
-        ended(id, &format!("{why}{}", if early { FULL } else { "" }))
+        let Some(peer) = &self.peers[id] else { return ended(id, why) };
+        match peer.phase {
+            Phase::Dialing => Failure::Runtime(format!("{} cannot be reached: {why}", self.target.address)),
+            _ if !peer.stream.is_open() => {
+                let hint = if why.contains("certificate") {
+                    "; --cafile says whom to trust, --insecure trusts all"
+                } else {
+                    ""
+                };
+                Failure::Runtime(format!("{}: no TLS: {why}{hint}", self.target.address))
+            }
+            Phase::Upgrading | Phase::Connecting => ended(id, &format!("{why}{FULL}")),
+            _ => ended(id, why),
+        }
     }
 }
 
@@ -361,7 +401,7 @@ fn connect(peer: &mut Peer, target: &Target) {
         client_id: &login.client_id,
         will: None,
         user_name: Some(&login.user_name),
-        password: target.password.as_deref(),
+        password: login.password.as_deref().or(target.password.as_deref()),
         properties: ConnectProperties::default(),
     });
     peer.push(target.version, &packet);

@@ -58,7 +58,7 @@ pub struct CallArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Pattern {
+pub(super) enum Pattern {
     /// One, answered by one of the other side
     Single,
     /// Four, as candidates trickle in
@@ -68,7 +68,7 @@ enum Pattern {
 }
 
 impl Pattern {
-    const fn size(self) -> u32 {
+    pub(super) const fn size(self) -> u32 {
         match self {
             Self::Single => 1,
             Self::Group => 4,

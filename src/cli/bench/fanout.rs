@@ -1,6 +1,7 @@
 //! `wigwag bench fanout`: one room whose members speak in turn, and everybody hears everything.
 //!
-//! The next one speaks when everybody has what the one before said.
+//! The next one speaks when everybody has what the one before said: one message or, as who begins a call does, several
+//! at once.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use serde::Serialize;
 use wigwag::wire::mqtt::{Publish, QoS};
 
 use super::Failure;
+use super::call::Pattern;
 use super::histogram::{Latencies, Percentiles};
 use super::payload::{Kind, Payloads, parse};
 use super::peer::Login;
@@ -37,6 +39,10 @@ pub struct FanoutArgs {
     #[arg(short, long, default_value = "1", value_parser = clap::value_parser!(u8).range(0..=1))]
     qos: u8,
 
+    /// How many messages a member says at once
+    #[arg(long, value_enum, default_value_t = Pattern::Group)]
+    pattern: Pattern,
+
     /// One member speaks, in the chat, and all the others only listen there
     #[arg(long)]
     listen_only: bool,
@@ -47,6 +53,7 @@ struct Report<'a> {
     workload: &'static str,
     url: &'a str,
     members: u32,
+    pattern: Pattern,
     qos: u8,
     listen_only: bool,
     /// Of the whole run.
@@ -66,9 +73,11 @@ struct Room {
     speakers: usize,
     payloads: Payloads,
     qos: QoS,
+    /// Messages that are said at once.
+    at_once: u64,
     /// Messages said so far; the last one's number is one less.
     said: u64,
-    /// Members who have yet to hear the last one.
+    /// Deliveries of the last ones that have yet to come.
     awaited: usize,
     touched: Instant,
     began: Instant,
@@ -97,6 +106,7 @@ pub fn run(args: &FanoutArgs) -> Result<(), Failure> {
         workload: "fanout",
         url: &args.target.url,
         members: args.members,
+        pattern: args.pattern,
         qos: args.qos,
         listen_only: args.listen_only,
         lost: room.lost,
@@ -136,6 +146,7 @@ impl Room {
             speakers: if args.listen_only { 1 } else { args.members as usize },
             payloads: Payloads::new(),
             qos: QoS::from_bits(args.qos).unwrap_or(QoS::AtLeastOnce),
+            at_once: args.pattern.size().into(),
             said: 0,
             awaited: 0,
             touched: now,
@@ -147,12 +158,14 @@ impl Room {
     }
 
     fn speak(&mut self, swarm: &mut Swarm) {
-        let speaker = self.said as usize % self.speakers;
+        let speaker = (self.said / self.at_once) as usize % self.speakers;
         let now = Instant::now();
-        let payload = self.payloads.fill(Kind::Candidate, &self.users[speaker], self.said, now - self.began);
-        swarm.publish(speaker, self.topic, self.qos, payload);
-        self.said += 1;
-        self.awaited = self.users.len() - 1;
+        for said in self.said..self.said + self.at_once {
+            let payload = self.payloads.fill(Kind::Candidate, &self.users[speaker], said, now - self.began);
+            swarm.publish(speaker, self.topic, self.qos, payload);
+        }
+        self.said += self.at_once;
+        self.awaited = (self.users.len() - 1) * self.at_once as usize;
         self.touched = now;
     }
 
@@ -177,7 +190,7 @@ impl Room {
 impl Script for Room {
     fn message(&mut self, swarm: &mut Swarm, id: usize, publish: &Publish<'_>) -> Result<(), Failure> {
         let Some(said) = parse(publish.payload) else { return Ok(()) };
-        if said.seq + 1 != self.said || said.user == self.users[id].as_bytes() {
+        if !(self.said - self.at_once..self.said).contains(&said.seq) || said.user == self.users[id].as_bytes() {
             return Ok(()); // given up on, or the speaker's own
         }
         self.delivered += 1;

@@ -21,6 +21,8 @@
 //! Every line is tried with 3.1.1, 5.0 and, in the columns with tokens, a client inside the process of the same grants.
 //! An observer of everything, bob, who is a member, and the same user's errors topic say what came of it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use wigwag::{ClientError, QoS, auth::GrantClaims};
 
@@ -251,7 +253,14 @@ struct Theatre {
 
 impl Stage {
     fn new() -> Self {
-        let (of_tokens, of_open) = (tokens(), open());
+        // Those who have gone keep their places: that they leave is not what came of what another did.
+        let broker = |change: fn(&mut Config)| {
+            Broker::shipped_with(|config| {
+                change(config);
+                config.presence.grace = Duration::from_secs(600);
+            })
+        };
+        let (of_tokens, of_open) = (broker(with_tokens), broker(without_bounds));
         let eye = json!({ "roles": ["observe", "service"], "subscribe": ["#"] });
         let tokens =
             Theatre::new(of_tokens, client(Version::V5, "eye", eye), client(Version::V5, "bob", demo(&["join"])));

@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
             thread::sleep(Duration::from_millis(20));
         }
     });
-    Broker::new(config).start()?;
+    Broker::new(config).start().map_err(|error| error.to_string())?;
     Ok(())
 }
 

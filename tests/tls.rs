@@ -13,7 +13,7 @@ use std::{
 
 use harness::*;
 use tokio_rustls::rustls::{
-    self, ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    self, ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned,
     pki_types::{CertificateDer, ServerName},
 };
 use tungstenite::client::IntoClientRequest;
@@ -76,8 +76,8 @@ impl Files {
     }
 }
 
-/// A TLS client that trusts `certificate`, before the handshake.
-fn client(address: SocketAddr, certificate: &CertificateDer<'static>) -> TlsStream {
+/// What a TLS client is that trusts `certificate`; it remembers the server.
+fn trusting(certificate: &CertificateDer<'static>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).expect("a certificate");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -86,8 +86,17 @@ fn client(address: SocketAddr, certificate: &CertificateDer<'static>) -> TlsStre
         .expect("versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// A TLS client that trusts `certificate`, before the handshake.
+fn client(address: SocketAddr, certificate: &CertificateDer<'static>) -> TlsStream {
+    connection(address, trusting(certificate))
+}
+
+fn connection(address: SocketAddr, config: Arc<ClientConfig>) -> TlsStream {
     let name = ServerName::try_from("localhost").expect("a name");
-    let connection = ClientConnection::new(Arc::new(config), name).expect("a client");
+    let connection = ClientConnection::new(config, name).expect("a client");
     let socket = TcpStream::connect(address).expect("it listens");
     socket.set_read_timeout(Some(PATIENCE)).expect("not zero");
     StreamOwned::new(connection, socket)
@@ -197,6 +206,24 @@ fn websocket_in_tls() {
     socket.close(None).expect("it reads");
     while socket.read().is_ok() {}
     broker.wait_for_sessions(0);
+}
+
+#[test]
+fn a_crowd_that_comes_back_is_resumed_however_large() {
+    const CROWD: usize = 300; // more than a store of rustls' own would hold
+    let files = Files::new("resumed");
+    let broker = files.broker(None);
+    let address = broker.running().addresses().mqtts[0];
+    let handshake = |config: &Arc<ClientConfig>| {
+        let mut stream = connection(address, Arc::clone(config));
+        // The tickets come with the first answer.
+        stream.write_all(&Client::v5("again").encode()).expect("it reads");
+        receive(&mut stream);
+        stream.conn.handshake_kind()
+    };
+    let crowd: Vec<_> = (0..CROWD).map(|_| trusting(&files.certificate)).collect();
+    assert!(crowd.iter().all(|config| handshake(config) == Some(HandshakeKind::Full)));
+    assert!(crowd.iter().all(|config| handshake(config) == Some(HandshakeKind::Resumed)));
 }
 
 #[test]

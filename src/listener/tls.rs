@@ -133,5 +133,9 @@ fn config(
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"mqtt".to_vec()];
+    // Sessions are resumed by tickets that the clients keep: a store of ours would have a size, and a crowd that comes
+    // back at once is larger. Their key changes every six hours, and one is good for twelve.
+    config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     Ok(Arc::new(config))
 }

@@ -125,8 +125,14 @@ impl Connection {
         if let Some(close) = link.closes_now() {
             return Err(Outcome::Closed(close));
         }
-        let waiting = dirty || link.waiting() > 0;
+        let (waiting, close) = (dirty || link.waiting() > 0, link.close);
         let hungry = state.outbound.hungry();
+        if !waiting && !hungry {
+            return match close {
+                Some(close) if state.outbound.is_empty() => Err(Outcome::Closed(close)),
+                _ => Ok(true),
+            };
+        }
         drop(state);
         let collected = if hungry { self.edge.hub.collect(&self.session, now) } else { Collected::default() };
         if collected.again {

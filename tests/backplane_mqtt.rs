@@ -105,7 +105,7 @@ fn every_retained_value_gets_here_and_a_reconnect_repeats_none() {
 fn two_servers_at_one_broker_are_one() {
     let mosquitto = Mosquitto::start("two");
     let [one, other] =
-        ["one", "other"].map(|node| remote(mosquitto.port, |config| config.backplane.node = node.into()));
+        ["one", "other"].map(|node| remote(mosquitto.port, |config| config.server.node = node.into()));
     wait_until_up(&one);
     wait_until_up(&other);
     let mut here = one.connect(Client::v5("here"));
@@ -239,7 +239,7 @@ fn the_session_is_kept_while_the_server_is_away() {
     let mosquitto = Mosquitto::start("session");
     let start = || {
         let broker = remote(mosquitto.port, |config| {
-            config.backplane.node = "the-same".into();
+            config.server.node = "the-same".into();
             config.backplane.keep_last = vec!["app/kept".into()];
         });
         wait_until_up(&broker);
@@ -402,7 +402,7 @@ fn in_the_middle(
         config.backplane.buffer_messages = 2 * MESSAGES;
         // How long a busy machine takes, with a mosquitto that saves at each change, is not what is looked at.
         config.backplane.ttl = Duration::from_secs(3600);
-        config.backplane.node = "disturbed".into();
+        config.server.node = "disturbed".into();
         config.limits.queue_messages = 2 * MESSAGES;
         config.topics.0.iter_mut().for_each(|row| row.rate.messages = None);
     });
@@ -492,7 +492,7 @@ fn qos_2_is_exactly_once_however_often_the_connection_breaks() {
     const EACH: usize = 25;
     let mosquitto = Mosquitto::start("exactly");
     let proxy = Proxy::to(mosquitto.address());
-    let broker = remote(proxy.port, |config| config.backplane.node = "cut".into());
+    let broker = remote(proxy.port, |config| config.server.node = "cut".into());
     wait_until_up(&broker);
     let mut service = service(mosquitto.address(), Client::v5("service"));
     service.subscribe("app/up", 2);

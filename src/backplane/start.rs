@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    hash::{BuildHasher, RandomState},
     net::TcpListener,
     sync::{Arc, atomic::AtomicUsize},
 };
@@ -107,7 +108,7 @@ impl Started {
 }
 
 impl Backplane {
-    fn new(config: &Config, broker: &Broker, hub: &Hub) -> Self {
+    pub(super) fn new(config: &Config, broker: &Broker, hub: &Hub) -> Self {
         let BackplaneConfig { share, keep_last, embedded, .. } = &config.backplane;
         let limits = Limits {
             messages: config.backplane.buffer_messages,
@@ -126,7 +127,7 @@ impl Backplane {
             commands: config.backplane.commands,
             bounds: bounds(config),
             broker_packet: AtomicUsize::new(usize::MAX),
-            outbox: Mutex::new(Outbox::new(limits)),
+            outbox: Mutex::new(Outbox::new(limits, RandomState::new().hash_one(0) as u16)),
             more: Notify::new(),
             vocabulary: vocabulary.map(Mutex::new),
             health: Mutex::new(Health::Down("not connected yet".into())),

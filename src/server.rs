@@ -3,6 +3,7 @@
 
 use std::{
     future::Future,
+    hash::{BuildHasher, RandomState},
     io,
     net::{SocketAddr, TcpListener as StdListener},
     sync::Arc,
@@ -211,7 +212,7 @@ impl Builder {
         let limits = TopicLimits { levels: config.limits.topic_levels, bytes: config.limits.topic_length };
         let policy = Policy::new(limits, &config.topics, auth).with_signal_expiry(config.rooms.signal_expiry);
         let rooms = Rooms::new(config.rooms.clone(), &config.presence);
-        let node = node_name(&config.server.node);
+        let node = node_name(&config.server.node, addresses.all().next());
         let metrics = Arc::new(Metrics::default());
         let webhooks = Webhooks::start(&config.webhooks, &metrics).map_err(StartError::Workers)?;
         let hub = Hub::new(hub_limits(&config), policy, rooms, &node, metrics).serving(ice, webhooks);
@@ -222,8 +223,7 @@ impl Builder {
         let (tls, workers_of_shared) = (certificate, workers.clone());
         let shared = Shared { edge, hub, workers: workers_of_shared, config, operators, stopping, mqtt_port, tls };
         let shared = Arc::new(shared);
-        let first = addresses.all().next();
-        let join = |backplane: backplane::Started| backplane.join(&shared.config, &shared.hub, &workers, first);
+        let join = |backplane: backplane::Started| backplane.join(&shared.config, &shared.hub, &workers);
         let backplane = backplane.and_then(join);
         shared.start(listeners);
         // What is in this process is there when the server is; another broker may come whenever it likes.
@@ -526,12 +526,16 @@ fn edge_limits(config: &Config) -> EdgeLimits {
     }
 }
 
-/// What this server calls itself.
-fn node_name(configured: &str) -> String {
-    if configured.is_empty() {
-        rustix::system::uname().nodename().to_string_lossy().into_owned()
-    } else {
-        configured.into()
+/// The configured name; or the host's and a port, which are the same the next time; or one that nobody else has.
+fn node_name(configured: &str, first: Option<SocketAddr>) -> String {
+    if !configured.is_empty() {
+        return configured.into();
+    }
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || "-._".contains(*c)).take(48).collect();
+    match first {
+        Some(address) => format!("{host}-{}", address.port()),
+        None => format!("{host}-{:016x}", RandomState::new().hash_one(std::process::id())),
     }
 }
 

@@ -6,7 +6,12 @@ mod services;
 use std::{
     collections::HashSet,
     fs,
-    sync::atomic::{AtomicBool, Ordering},
+    io::{Read, Write},
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -104,8 +109,7 @@ fn every_retained_value_gets_here_and_a_reconnect_repeats_none() {
 #[test]
 fn two_servers_at_one_broker_are_one() {
     let mosquitto = Mosquitto::start("two");
-    let [one, other] =
-        ["one", "other"].map(|node| remote(mosquitto.port, |config| config.backplane.node = node.into()));
+    let [one, other] = ["one", "other"].map(|node| remote(mosquitto.port, |config| config.server.node = node.into()));
     wait_until_up(&one);
     wait_until_up(&other);
     let mut here = one.connect(Client::v5("here"));
@@ -125,6 +129,16 @@ fn two_servers_at_one_broker_are_one() {
         }
         connection.expect_nothing();
     }
+}
+
+#[test]
+fn two_servers_of_one_name_are_told_so() {
+    let mosquitto = Mosquitto::start("same");
+    let same = || remote(mosquitto.port, |config| config.server.node = "same".into());
+    let one = same();
+    wait_until_up(&one);
+    let _other = same();
+    eventually("an error that says so", || get(&one, "/readyz").1.contains("server.node"));
 }
 
 #[test]
@@ -178,6 +192,32 @@ fn a_wrong_password_is_told_and_not_tried_again_and_again() {
     assert!(text.contains("backplane.username") && !text.contains("wrong"), "{text}");
     thread::sleep(Duration::from_secs(4));
     assert!((1..=3).contains(&(attempts(&mosquitto.log()) - before)), "{}", mosquitto.log());
+}
+
+#[test]
+fn a_broker_that_makes_no_sense_is_told_and_not_asked_again_and_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&attempts);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            counter.fetch_add(1, Ordering::SeqCst);
+            // A CONNACK that says yes, and then no MQTT at all.
+            let _ = stream.write_all(b"\x20\x03\0\0\0HTTP/1.1 200 OK\r\n\r\n");
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    });
+    let broker = remote(port, |_| {});
+    eventually("an error that says so", || get(&broker, "/readyz").1.contains("what the broker says is not MQTT"));
+    thread::sleep(Duration::from_secs(3));
+    let attempts = attempts.load(Ordering::SeqCst);
+    assert!((2..=12).contains(&attempts), "{attempts} in three seconds");
+    assert_eq!(get(&broker, "/readyz").0, 503);
+    let mut browser = broker.connect(Client::v5("browser"));
+    browser.subscribe("rooms/demo/chat", 1);
+    browser.publish(Message::new("rooms/demo/chat", "{}").qos(1));
+    assert_eq!(browser.expect_message().text(), "{}", "rooms go on");
 }
 
 #[test]
@@ -239,7 +279,7 @@ fn the_session_is_kept_while_the_server_is_away() {
     let mosquitto = Mosquitto::start("session");
     let start = || {
         let broker = remote(mosquitto.port, |config| {
-            config.backplane.node = "the-same".into();
+            config.server.node = "the-same".into();
             config.backplane.keep_last = vec!["app/kept".into()];
         });
         wait_until_up(&broker);
@@ -402,7 +442,7 @@ fn in_the_middle(
         config.backplane.buffer_messages = 2 * MESSAGES;
         // How long a busy machine takes, with a mosquitto that saves at each change, is not what is looked at.
         config.backplane.ttl = Duration::from_secs(3600);
-        config.backplane.node = "disturbed".into();
+        config.server.node = "disturbed".into();
         config.limits.queue_messages = 2 * MESSAGES;
         config.topics.0.iter_mut().for_each(|row| row.rate.messages = None);
     });
@@ -492,7 +532,7 @@ fn qos_2_is_exactly_once_however_often_the_connection_breaks() {
     const EACH: usize = 25;
     let mosquitto = Mosquitto::start("exactly");
     let proxy = Proxy::to(mosquitto.address());
-    let broker = remote(proxy.port, |config| config.backplane.node = "cut".into());
+    let broker = remote(proxy.port, |config| config.server.node = "cut".into());
     wait_until_up(&broker);
     let mut service = service(mosquitto.address(), Client::v5("service"));
     service.subscribe("app/up", 2);

@@ -1,54 +1,39 @@
-//! The link to a broker that speaks MQTT 5.0, over rumqttc.
+//! The link to a broker that speaks MQTT 5.0: a connection that is made again whenever it ends.
 //!
-//! rumqttc keeps the connection's state; what must not be lost is in the [`Outbox`](super::outbox::Outbox), which is
-//! told of every packet that went out or was acknowledged, and says after a reconnect what is to be said again. What
-//! rumqttc 0.25 would do of its own accord is kept from it: it throws away what is pending when the broker does not
-//! know the session, repeats what has expired, forgets which messages of QoS 2 it has received when a connection
-//! breaks, and lets packet identifiers collide when acknowledgements come out of order.
+//! One task. It reads once, handles every whole packet, takes from the [`Outbox`](super::outbox::Outbox) what the broker
+//! takes at present, and writes all of it, answers included, once: a shared message costs what one more subscriber
+//! costs. Reading goes on while a write waits, so that neither side waits for the other. What must not be lost is in
+//! the outbox, which knows what to say again; here is only what is on the wire at the moment, and all of that is
+//! bounded.
 //!
-//! One task runs three loops, none of which is ever cancelled by another: one drives the connection, one hands over
-//! what is in the outbox, one looks at the clock.
+//! The packets are those of [`wire`](crate::wire::mqtt), which is strict: whatever a broker says, the worst that comes
+//! of it is another connection, after a pause.
 
 mod connect;
-mod line;
+mod exchange;
 
 use std::{
-    collections::{HashSet, VecDeque},
     hash::{BuildHasher, RandomState},
-    sync::{Arc, atomic::Ordering},
+    io,
+    num::NonZeroU16,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use parking_lot::Mutex;
-use rumqttc::{
-    Outgoing as Sent,
-    v5::{
-        AsyncClient, Event, EventLoop, Incoming as Packet, Request,
-        mqttbytes::{
-            QoS as LinkQoS,
-            v5::{
-                ConnAck, Filter, PubAckReason, PubRecReason, PubRel, Publish, PublishProperties, RetainForwardRule,
-                SubAck, Subscribe, SubscribeReasonCode,
-            },
-        },
-    },
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
-use tokio::{sync::Notify, time::sleep};
 
-use super::{
-    Backplane, COMMANDS, Health, STAMP, embedded,
-    inlet::{Incoming, Inlet},
-    outbox::Again,
-};
+use super::{Backplane, Health, embedded};
 use crate::{
     config::BackplaneConfig,
     hub::Hub,
-    wire::mqtt::{self, QoS, UserProperties},
+    wire::mqtt::{Disconnect, Packet, QoS, ReasonCode, Version, encode},
 };
 pub use connect::Broker;
-use connect::{Failure, classify, jittered, options};
-use line::{Kind, Line, Probe, qos_of};
+use connect::{Failure, Login, Stream, Welcome, broken, jittered};
+use exchange::Exchange;
 
 /// What client ids of links begin with.
 pub const LINK_ID: &str = "wigwag-link-";
@@ -56,47 +41,62 @@ pub const LINK_ID: &str = "wigwag-link-";
 /// See the module.
 pub struct Link {
     broker: Broker,
-    client_id: String,
-    credentials: Option<(String, String)>,
-    session: Duration,
-    events: EventLoop,
-    inlet: Inlet,
-    /// Messages of QoS 2 that were received and not released.
-    unreleased: HashSet<u16>,
-    /// Those that were released last: the broker may not have heard that, and release them again.
-    released: VecDeque<u16>,
+    login: Login,
+    backplane: Arc<Backplane>,
+    hub: Arc<Hub>,
+    exchange: Exchange,
+    look_every: Duration,
+    /// The next connection gives up the session.
+    clean_start: bool,
     /// Connections in a row that did not come to a round trip, and those of them that broke the protocol.
     failures: u32,
     broken: u32,
-    shared: Arc<Shared>,
+    /// What came of an incomplete packet.
+    incoming: Vec<u8>,
+    /// What is said and not written yet, from `written` on.
+    out: Vec<u8>,
+    written: usize,
 }
 
-/// What the three loops have in common.
-struct Shared {
-    backplane: Arc<Backplane>,
-    hub: Arc<Hub>,
-    line: Mutex<Line>,
-    /// The broker has not answered for too long.
-    silent: Notify,
-    probe_topic: String,
-    probe_every: Duration,
-    look_every: Duration,
-}
-
-/// Messages in flight at most, in each direction; fewer where the broker says so.
-const INFLIGHT: u16 = 64;
-/// More than any broker leaves unfinished in its direction.
-const RELEASED: usize = 256;
-/// Requests that rumqttc may not have taken yet.
-const REQUESTS: usize = 256;
-/// Probes in a row that may stay unanswered.
-const UNANSWERED: u32 = 3;
+/// Messages of QoS 1 and 2 that are not acknowledged at a time, in each direction; fewer where the broker says so. A
+/// probe waits behind them, and behind what a broker writes to its disk for each.
+const INFLIGHT: NonZeroU16 = NonZeroU16::new(64).unwrap();
+/// Neither side is silent for longer; the probes find out sooner, unless they are rare.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// From address to CONNACK: of a broker elsewhere, and of one in this process, which may have died in the middle of it.
+const CONNECT_TIME: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(2)];
+/// How long the broker may take no bytes.
+const WRITE_TIME: Duration = Duration::from_secs(10);
+/// What there is room for in a read, in bytes.
+const READ: usize = 32 << 10;
+/// Bytes after which nothing more is taken from the outbox until they are written.
+const WRITE: usize = 64 << 10;
+/// Bytes of answers, beside those, after which no more is read.
+const ANSWERS: usize = 64 << 10;
+/// Buffers that a large packet has stretched further than this are given back.
+const KEPT: usize = 256 << 10;
+/// How long the last words of a connection may take, in either direction.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Attempts after which an embedded broker that does not answer is replaced, and the protocol is begun anew.
 const PATIENCE: u32 = 3;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Pauses where the broker does not want us: nothing that we do changes that.
 const UNWANTED: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
+
+/// Not every broker says why.
+const CLOSED: &str = "the broker closed the connection; if it does so again and again, another server there may have \
+                      the same server.node";
+
+/// What a connection waits for.
+enum Wake {
+    /// All that was said is written.
+    Written(io::Result<()>),
+    Read(io::Result<usize>),
+    /// There is more in the outbox.
+    More,
+    Tick,
+}
 
 impl Link {
     pub fn new(config: &BackplaneConfig, broker: Broker, backplane: Arc<Backplane>, hub: Arc<Hub>) -> Self {
@@ -111,287 +111,157 @@ impl Link {
             let password = config.password.as_ref().map(|password| password.expose()).unwrap_or_default();
             (config.username.clone(), password.to_owned())
         });
-        let session = if remote { config.session } else { Duration::from_secs(600) };
-        let options = options(&broker, &client_id, credentials.as_ref(), session, backplane.bounds.packet);
-        let (client, events) = AsyncClient::new(options, REQUESTS);
-        let now = Instant::now();
-        let line = Line {
-            client,
-            order: VecDeque::new(),
-            connected: false,
-            subscribed: false,
-            qos_max: QoS::ExactlyOnce,
-            retain: true,
-            probe: Probe { serial: 0, sent: now, unanswered: 0, next: now },
-        };
-        let shared = Shared {
-            probe_topic: format!("wigwag/probe/{client_id}"),
-            probe_every: config.probe,
-            look_every: (config.ttl / 4).min(config.probe / 2).max(Duration::from_millis(20)),
-            line: Mutex::new(line),
-            silent: Notify::new(),
-            backplane: Arc::clone(&backplane),
-            hub: Arc::clone(&hub),
-        };
+        // rumqttd sends everything at the subscription's QoS, and cannot resume an exchange of QoS 2.
+        let qos = if remote { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+        let (other, hubs) = (Arc::clone(&backplane), Arc::clone(&hub));
         Self {
+            exchange: Exchange::new(other, hubs, qos, &client_id, config.probe, Instant::now()),
+            login: Login {
+                client_id,
+                credentials,
+                session: if remote { config.session } else { Duration::from_secs(600) },
+                packet_max: backplane.bounds.packet,
+            },
             broker,
-            client_id,
-            credentials,
-            session,
-            events,
-            inlet: Inlet::new(backplane, hub),
-            unreleased: HashSet::new(),
-            released: VecDeque::new(),
+            look_every: (config.ttl / 4).min(config.probe / 2).clamp(Duration::from_millis(20), KEEP_ALIVE / 10),
+            backplane,
+            hub,
+            clean_start: false,
             failures: 0,
             broken: 0,
-            shared: Arc::new(shared),
+            incoming: Vec::new(),
+            out: Vec::new(),
+            written: 0,
         }
     }
 
     /// Keeps the link up until it is dropped.
     pub async fn run(mut self) {
-        let (feeder, clock) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
+        let look = look(Arc::clone(&self.backplane), Arc::clone(&self.hub), self.look_every);
         tokio::select! {
             () = self.drive() => {}
-            () = feeder.feed() => {}
-            () = clock.look() => {}
+            () = look => {}
         }
     }
 
     async fn drive(&mut self) {
-        let shared = Arc::clone(&self.shared);
         loop {
-            let event = tokio::select! {
-                event = self.events.poll() => event.map_err(|error| classify(&error)),
-                () = shared.silent.notified() => {
-                    if !shared.is_silent() {
-                        continue; // that was about the last connection
-                    }
-                    Err(Failure::Silence)
-                }
+            let failure = match self.connect().await {
+                Ok((stream, welcome)) => self.converse(stream, &welcome).await,
+                Err(failure) => failure,
             };
-            match event.and_then(|event| self.handle(event)) {
-                Ok(()) => {}
-                Err(failure) => {
-                    let pause = self.end(failure);
-                    sleep(pause).await;
-                    self.begin_again().await;
+            let pause = self.end(failure);
+            sleep(pause).await;
+            self.begin_again().await;
+        }
+    }
+
+    async fn connect(&mut self) -> Result<(Box<dyn Stream>, Welcome), Failure> {
+        let time = CONNECT_TIME[usize::from(matches!(self.broker, Broker::Embedded { .. }))];
+        match timeout(time, self.broker.connect(&self.login, self.clean_start, &mut self.incoming)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(Failure::Connection(format!("no connection within {} s", time.as_secs()))),
+        }
+    }
+
+    /// One connection, until it ends, and why.
+    async fn converse(&mut self, stream: Box<dyn Stream>, welcome: &Welcome) -> Failure {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        self.clean_start = false;
+        self.out.clear();
+        self.written = 0;
+        self.exchange.begin(welcome, Instant::now(), &mut self.out);
+        let mut ticks = interval(self.look_every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let backplane = Arc::clone(&self.backplane);
+        // Since when nothing was written, and how much had been until then.
+        let mut stuck = (Instant::now(), 0);
+        // What came behind CONNACK.
+        let mut heard = self.listen(Instant::now());
+        loop {
+            if let Err(failure) = heard {
+                self.farewell(&failure, &mut writer).await;
+                return failure;
+            }
+            self.exchange.speak(Instant::now(), &mut self.out, WRITE);
+            let room = self.out.len() < WRITE;
+            if self.incoming.capacity() - self.incoming.len() < READ {
+                self.incoming.reserve(READ);
+            }
+            let wake = tokio::select! {
+                written = write(&mut writer, &self.out, &mut self.written), if !self.out.is_empty() => {
+                    Wake::Written(written)
                 }
-            }
-        }
-    }
-
-    fn handle(&mut self, event: Event) -> Result<(), Failure> {
-        let now = Instant::now();
-        match event {
-            Event::Incoming(packet) => self.incoming(packet, now)?,
-            Event::Outgoing(Sent::Publish(packet_id)) => self.shared.written(packet_id),
-            Event::Outgoing(_) => {}
-        }
-        if self.events.state.events.is_empty() {
-            self.inlet.flush(now);
-        }
-        Ok(())
-    }
-
-    fn incoming(&mut self, packet: Packet, now: Instant) -> Result<(), Failure> {
-        match packet {
-            Packet::ConnAck(ack) => self.connected(&ack, now),
-            Packet::SubAck(ack) => self.subscribed(&ack, now)?,
-            Packet::Publish(publish) => self.publish(&publish, now),
-            Packet::PubRel(release) => {
-                self.unreleased.remove(&release.pkid);
-                self.released.truncate(RELEASED - 1);
-                self.released.push_front(release.pkid);
-            }
-            Packet::PubAck(ack) => {
-                let refused = match ack.reason {
-                    PubAckReason::Success | PubAckReason::NoMatchingSubscribers => None,
-                    reason => Some(format!("{reason:?}")),
-                };
-                self.shared.done(ack.pkid, refused, now);
-            }
-            Packet::PubRec(ack) => match ack.reason {
-                PubRecReason::Success | PubRecReason::NoMatchingSubscribers => {
-                    self.shared.backplane.outbox().received(ack.pkid);
+                read = reader.read_buf(&mut self.incoming), if self.out.len() < WRITE + ANSWERS => Wake::Read(read),
+                () = backplane.more.notified(), if room => Wake::More,
+                _ = ticks.tick() => Wake::Tick,
+            };
+            let now = Instant::now();
+            heard = match wake {
+                Wake::More => Ok(()),
+                Wake::Written(Ok(())) => {
+                    emptied(&mut self.out);
+                    self.written = 0;
+                    stuck = (now, 0);
+                    Ok(())
                 }
-                reason => self.shared.done(ack.pkid, Some(format!("{reason:?}")), now),
-            },
-            Packet::PubComp(ack) => self.shared.done(ack.pkid, None, now),
-            _ => {}
+                // What the broker said before may say why.
+                Wake::Written(Err(error)) => return self.hear_out(&mut reader).await.unwrap_or(broken(&error)),
+                Wake::Read(Ok(0)) => return Failure::Connection(CLOSED.into()),
+                Wake::Read(Ok(_)) => self.listen(now),
+                Wake::Read(Err(error)) => return broken(&error),
+                Wake::Tick if self.out.is_empty() || stuck.1 != self.written => {
+                    stuck = (now, self.written);
+                    self.exchange.tick(now, &mut self.out)
+                }
+                Wake::Tick if now.saturating_duration_since(stuck.0) > WRITE_TIME => {
+                    return Failure::Connection(format!("the broker takes no bytes for {} s", WRITE_TIME.as_secs()));
+                }
+                Wake::Tick => self.exchange.tick(now, &mut self.out),
+            };
         }
-        // rumqttc goes on counting what was refused, until it sends no more.
-        let leaked = self.events.state.inflight() > INFLIGHT / 2;
-        if leaked && self.shared.backplane.outbox().unacknowledged() == 0 {
-            return Err(Failure::Connection("counting anew what is in flight".into()));
+    }
+
+    /// Handles what has come; an incomplete packet stays.
+    fn listen(&mut self, now: Instant) -> Result<(), Failure> {
+        let heard = self.exchange.listen(&self.incoming, self.login.packet_max, now, &mut self.out)?;
+        self.incoming.drain(..heard);
+        if self.incoming.is_empty() {
+            emptied(&mut self.incoming);
+        }
+        if self.exchange.is_well() {
+            (self.failures, self.broken) = (0, 0);
         }
         Ok(())
     }
 
-    fn connected(&mut self, ack: &ConnAck, now: Instant) {
-        let backplane = Arc::clone(&self.shared.backplane);
-        backplane.figures.connections.increment(1);
-        let said = ack.properties.as_ref();
-        let window = said.and_then(|said| said.receive_max).unwrap_or(u16::MAX).min(INFLIGHT);
-        let packet_max = said.and_then(|said| said.max_packet_size).map_or(usize::MAX, |max| max as usize);
-        {
-            let mut line = self.shared.line.lock();
-            backplane.broker_packet.store(packet_max, Ordering::Relaxed);
-            line.qos_max = said.and_then(|said| said.max_qos).and_then(QoS::from_bits).unwrap_or(QoS::ExactlyOnce);
-            line.retain = said.and_then(|said| said.retain_available) != Some(0);
-            line.connected = true;
-            line.probe.unanswered = 0;
-            line.probe.next = now + self.shared.probe_every;
-        }
-        self.events.options.set_clean_start(false);
-        self.remember_received(ack.session_present);
-        // Packet identifiers of a subscription and of what is repeated are taken from the same few.
-        let window = window.saturating_sub(2).max(1);
-        let (mut expired, mut rejected) = (Vec::new(), Vec::new());
-        let mut outbox = backplane.outbox();
-        outbox.reject(|out| backplane.packet_of(&out.message) > packet_max, &mut rejected);
-        let again = outbox.connected(window, ack.session_present, now, &mut expired);
-        drop(outbox);
-        self.events.pending.clear();
-        self.events.pending.push_back(Request::Subscribe(self.subscription()));
-        let again = again.into_iter().map(|again| match again {
-            Again::Publish(packet_id, out) => {
-                let publish = self.shared.line.lock().packet(&out, &backplane.node, now);
-                Request::Publish(Publish { dup: true, pkid: packet_id, ..publish })
+    /// Takes in what the broker had said before its connection broke.
+    async fn hear_out(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> Option<Failure> {
+        let all = async {
+            while let Ok(1..) = reader.read_buf(&mut self.incoming).await {
+                if let Err(failure) = self.listen(Instant::now()) {
+                    return Some(failure);
+                }
+                self.out.clear(); // nobody takes the answers
             }
-            Again::Release(packet_id) => Request::PubRel(PubRel::new(packet_id, None)),
-        });
-        self.events.pending.extend(again);
-        backplane.give_up(&self.shared.hub, &mut expired, now);
-        rejected.iter().for_each(|out| backplane.refused(&self.shared.hub, out, "too large", now));
-        self.inlet.reconnected();
-        self.shared.hand_over(now);
-    }
-
-    /// rumqttc has forgotten which messages of QoS 2 it has received, and takes their release for an error: it is told
-    /// of them again, as if they had come.
-    fn remember_received(&mut self, known: bool) {
-        if !known {
-            self.unreleased.clear();
-            self.released.clear();
-        }
-        let before = self.events.state.events.len();
-        for &packet_id in self.unreleased.iter().chain(&self.released) {
-            let publish = Publish { pkid: packet_id, qos: LinkQoS::ExactlyOnce, ..Publish::default() };
-            let publish = Publish { topic: Bytes::from_static(b"-"), ..publish };
-            // What it would answer is not sent.
-            let _ = self.events.state.handle_incoming_packet(Packet::Publish(publish));
-        }
-        self.events.state.events.truncate(before);
-    }
-
-    fn subscription(&self) -> Subscribe {
-        // rumqttd sends everything at the subscription's QoS, and cannot resume an exchange of QoS 2.
-        let qos = match self.broker {
-            Broker::Embedded { .. } => LinkQoS::AtLeastOnce,
-            Broker::Remote { .. } => LinkQoS::ExactlyOnce,
+            None
         };
-        let backplane = &self.shared.backplane;
-        let mut filters: Vec<Filter> = backplane
-            .share
-            .iter()
-            .map(|share| Filter {
-                nolocal: true,
-                preserve_retain: true,
-                retain_forward_rule: RetainForwardRule::OnEverySubscribe,
-                ..Filter::new(share.to_string(), qos)
-            })
-            .collect();
-        if backplane.commands {
-            let filter = Filter::new(format!("{COMMANDS}+"), LinkQoS::AtLeastOnce);
-            let retain_forward_rule = RetainForwardRule::Never;
-            filters.push(Filter { nolocal: true, preserve_retain: true, retain_forward_rule, ..filter });
-        }
-        filters.push(Filter::new(self.shared.probe_topic.clone(), LinkQoS::AtMostOnce));
-        Subscribe::new_many(filters, None)
+        timeout(LAST_WORDS, all).await.ok().flatten()
     }
 
-    fn subscribed(&mut self, ack: &SubAck, now: Instant) -> Result<(), Failure> {
-        let filters = self.subscription().filters;
-        let refused = |(code, filter): (&SubscribeReasonCode, &Filter)| match code {
-            SubscribeReasonCode::Success(_) => None,
-            code => Some(format!("the broker refuses the subscription to {}: {code:?}", filter.path)),
-        };
-        if let Some(why) = ack.return_codes.iter().zip(&filters).find_map(refused) {
-            return Err(Failure::Unwanted(why));
-        }
-        let mut line = self.shared.line.lock();
-        line.subscribed = true;
-        self.shared.probe(&mut line, now);
-        Ok(())
+    /// Tells a broker that breaks the protocol that it does [MQTT-4.13.1-1].
+    async fn farewell(&mut self, failure: &Failure, writer: &mut (impl AsyncWrite + Unpin)) {
+        let Failure::Protocol(_) = failure else { return };
+        let words = Disconnect { reason: ReasonCode::PROTOCOL_ERROR, ..Disconnect::default() };
+        encode(&mut self.out, Version::V5, &Packet::Disconnect(words));
+        // Whether it hears that makes no difference.
+        let _ = timeout(LAST_WORDS, write(writer, &self.out, &mut self.written)).await;
     }
 
-    fn publish(&mut self, publish: &Publish, now: Instant) {
-        // One that was received before comes again if our PUBREC was lost.
-        if publish.qos == LinkQoS::ExactlyOnce && !self.unreleased.insert(publish.pkid) {
-            return;
-        }
-        let Ok(topic) = std::str::from_utf8(&publish.topic) else { return };
-        if topic == self.shared.probe_topic {
-            self.answered(&publish.payload, now);
-            return;
-        }
-        let none = PublishProperties::default();
-        let said = publish.properties.as_ref().unwrap_or(&none);
-        let node = &*self.shared.backplane.node;
-        let stamps = || said.user_properties.iter().filter(|(key, _)| key == STAMP);
-        let own = stamps().any(|(_, value)| value == node);
-        let mut user = Vec::new();
-        for (key, value) in said.user_properties.iter().filter(|(key, _)| key != STAMP) {
-            UserProperties::push(&mut user, key, value);
-        }
-        let properties = mqtt::PublishProperties {
-            payload_is_utf8: said.payload_format_indicator.map(|indicator| indicator == 1),
-            message_expiry: said.message_expiry_interval,
-            topic_alias: None,
-            response_topic: said.response_topic.as_deref(),
-            correlation_data: said.correlation_data.as_deref(),
-            content_type: said.content_type.as_deref(),
-            user: UserProperties::new(&user).unwrap_or_default(),
-            subscription_ids: mqtt::SubscriptionIds::default(),
-        };
-        let (qos, retain, payload) = (qos_of(publish.qos), publish.retain, &publish.payload);
-        self.inlet.receive(&Incoming { topic, payload, qos, retain, properties, own }, now);
-    }
-
-    fn answered(&mut self, payload: &[u8], now: Instant) {
-        let mut line = self.shared.line.lock();
-        if payload == line.probe.serial.to_string().as_bytes() {
-            let took = now.saturating_duration_since(line.probe.sent);
-            self.shared.backplane.figures.round_trip.set(took.as_secs_f64());
-        }
-        line.probe.unanswered = 0;
-        drop(line);
-        (self.failures, self.broken) = (0, 0);
-        self.inlet.round_trip();
-        self.shared.backplane.set_health(Health::Up);
-    }
-
-    /// The connection is over: what is left of it is taken, and the state is such that the next can begin. How long to
-    /// wait for that.
+    /// The connection is over. How long to wait for the next.
     fn end(&mut self, failure: Failure) -> Duration {
-        let now = Instant::now();
-        // What had come before it broke, and what had been written.
-        while let Some(event) = self.events.state.events.pop_front() {
-            match event {
-                Event::Incoming(Packet::ConnAck(_) | Packet::SubAck(_)) => {}
-                event => drop(self.handle(event)),
-            }
-        }
-        self.inlet.flush(now);
-        self.shared.backplane.outbox().lost();
-        self.events.clean();
-        self.events.pending.clear();
-        {
-            let mut line = self.shared.line.lock();
-            line.order.clear();
-            (line.connected, line.subscribed, line.probe.unanswered) = (false, false, 0);
-        }
+        self.exchange.lost();
+        self.incoming.clear();
         self.failures = self.failures.saturating_add(1);
         self.broken += u32::from(matches!(failure, Failure::Protocol(_)));
         let (why, pause) = match failure {
@@ -405,7 +275,7 @@ impl Link {
                 (why, doubled.min(LONGEST_PAUSE))
             }
         };
-        self.shared.backplane.set_health(Health::Down(format!("{}: {why}", self.broker.name())));
+        self.backplane.set_health(Health::Down(format!("{}: {why}", self.broker.name())));
         jittered(pause)
     }
 
@@ -414,11 +284,7 @@ impl Link {
         if self.broken >= PATIENCE {
             // Whatever it was that could not be said or understood, it is in the session.
             self.broken = 0;
-            let mut options = self.events.options.clone();
-            options.set_clean_start(true);
-            let (client, events) = AsyncClient::new(options, REQUESTS);
-            self.events = events;
-            self.shared.line.lock().client = client;
+            self.clean_start = true;
         }
         let Broker::Embedded { router, size } = &mut self.broker else { return };
         let replaced = embedded::current().is_some_and(|current| !Arc::ptr_eq(&current, router));
@@ -429,105 +295,50 @@ impl Link {
         match embedded::replace(router, *size).await {
             Ok(next) => {
                 *router = next;
-                self.shared.backplane.figures.restarts.increment(1);
+                self.backplane.figures.restarts.increment(1);
                 self.failures = 0;
-                let packet = self.shared.backplane.bounds.packet;
-                self.events.options =
-                    options(&self.broker, &self.client_id, self.credentials.as_ref(), self.session, packet);
             }
             Err(error) => {
-                self.shared.backplane.set_health(Health::Down(format!("the embedded broker {error}")));
+                self.backplane.set_health(Health::Down(format!("the embedded broker {error}")));
                 sleep(UNWANTED[1]).await;
             }
         }
     }
 }
 
-impl Shared {
-    /// Hands over what is put into the outbox.
-    async fn feed(&self) {
-        loop {
-            self.backplane.more.notified().await;
-            self.hand_over(Instant::now());
+/// Writes from `written` on, and says how far it came even if it is not waited for to the end.
+async fn write(writer: &mut (impl AsyncWrite + Unpin), out: &[u8], written: &mut usize) -> io::Result<()> {
+    while let Some(rest) = out.get(*written..).filter(|rest| !rest.is_empty()) {
+        match writer.write(rest).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            some => *written += some,
         }
     }
+    // TLS may have kept some of it.
+    writer.flush().await
+}
 
-    /// Looks for what has expired, and for answers that do not come.
-    async fn look(&self) {
-        let mut ticks = tokio::time::interval(self.look_every);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let now = Instant::now();
-            let mut expired = Vec::new();
-            self.backplane.outbox().expire(now, &mut expired);
-            self.backplane.give_up(&self.hub, &mut expired, now);
-            self.backplane.measure();
-            let mut line = self.line.lock();
-            if !line.connected || now < line.probe.next {
-                continue;
-            }
-            line.probe.next = now + self.probe_every;
-            if line.probe.unanswered >= UNANSWERED {
-                line.connected = false;
-                self.silent.notify_one();
-            } else if line.subscribed {
-                self.probe(&mut line, now);
-            } else {
-                line.probe.unanswered += 1;
-            }
-        }
-    }
-
-    fn is_silent(&self) -> bool {
-        self.line.lock().probe.unanswered >= UNANSWERED
-    }
-
-    fn probe(&self, line: &mut Line, now: Instant) {
-        line.probe.unanswered += 1;
-        line.probe.serial += 1;
-        line.probe.sent = now;
-        let payload = line.probe.serial.to_string();
-        if line.client.try_publish(self.probe_topic.clone(), LinkQoS::AtMostOnce, false, payload).is_ok() {
-            line.order.push_back(Kind::Probe);
-        }
-    }
-
-    /// Gives rumqttc what it may send.
-    fn hand_over(&self, now: Instant) {
-        let mut expired = Vec::new();
-        {
-            let mut outbox = self.backplane.outbox();
-            let mut line = self.line.lock();
-            outbox.hand_over(now, |out| line.send(out, &self.backplane.node, now), &mut expired);
-        }
-        self.backplane.give_up(&self.hub, &mut expired, now);
-    }
-
-    /// rumqttc wrote a PUBLISH.
-    fn written(&self, packet_id: u16) {
-        let mut outbox = self.backplane.outbox();
-        if packet_id != 0 && outbox.knows(packet_id) {
-            return; // said again
-        }
-        if self.line.lock().order.pop_front() == Some(Kind::Message) {
-            outbox.written(packet_id);
-            if packet_id == 0 {
-                self.backplane.figures.sent.increment(1);
-                drop(outbox);
-                self.backplane.more.notify_one();
-            }
-        }
-    }
-
-    /// The exchange of a message is over.
-    fn done(&self, packet_id: u16, refused: Option<String>, now: Instant) {
-        let done = self.backplane.outbox().done(packet_id);
-        match (done, refused) {
-            (Some(out), Some(why)) => self.backplane.refused(&self.hub, &out, &why, now),
-            (Some(_), None) => self.backplane.figures.sent.increment(1),
-            (None, _) => return,
-        }
-        self.hand_over(now);
+/// Empties a buffer, and gives it back if it was stretched.
+fn emptied(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    if buffer.capacity() > KEPT {
+        buffer.shrink_to(READ);
     }
 }
+
+/// Looks for what has expired, connected or not.
+async fn look(backplane: Arc<Backplane>, hub: Arc<Hub>, every: Duration) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now = Instant::now();
+        let mut expired = Vec::new();
+        backplane.outbox().expire(now, &mut expired);
+        backplane.give_up(&hub, &mut expired, now);
+        backplane.measure();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,14 @@
 //! What waits for the broker, and what is on its way to it.
 //!
 //! It promises that what was accepted is handed to the broker once, in order, and is kept until the broker has taken
-//! responsibility for it: a connection that breaks gives back what was not acknowledged, and the next one is told what
-//! to repeat and what to say anew. It is bounded in messages and bytes, and nothing waits longer than its time: what
-//! has expired comes back to the caller, once. Pure: `now` is an argument, and whoever sends is a closure.
+//! responsibility for it: after a connection that broke, the next one is told what to say again and what to say anew.
+//! It gives packet identifiers, and no more messages at a time than the broker takes. It is bounded in messages and
+//! bytes, and nothing waits longer than its time: what has expired comes back to the caller, once. Pure: `now` is an
+//! argument, and whoever speaks is a closure.
 
 use std::{
     collections::VecDeque,
+    num::NonZeroU16,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -44,46 +46,73 @@ impl Outgoing {
 pub struct Outbox {
     limits: Limits,
     waiting: VecDeque<Outgoing>,
+    /// In the order in which they were first said.
     flights: VecDeque<Flight>,
+    /// How many of the flights were said on this connection; the others have yet to be said again.
+    said: usize,
     /// Places promised and not yet used, and all bytes, promised ones included.
     reserved: usize,
     bytes: usize,
-    /// Messages of QoS 1 and 2 that may lie between the oldest unacknowledged one and the next; `None`: nobody sends.
-    window: Option<u64>,
-    next_serial: u64,
+    /// What the broker takes; `None`: nobody speaks.
+    terms: Option<Terms>,
+    last_id: u16,
 }
 
-/// A message that was handed over.
+/// What a broker takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// Messages of QoS 1 and 2 at a time; at least one.
+    pub window: usize,
+    /// What is of more is said at this.
+    pub qos_max: QoS,
+}
+
+/// A message of QoS 1 or 2 that the broker may have heard of.
 struct Flight {
     out: Outgoing,
-    /// Counts the messages of QoS 1 and 2, and whatever else takes packet identifiers.
-    serial: u64,
-    /// Its packet identifier, once it was written.
-    packet_id: Option<u16>,
+    packet_id: NonZeroU16,
     /// PUBREC has come: only the end of the exchange is missing.
     received: bool,
 }
 
-/// What a connection that resumes its session has to say again [MQTT-4.4.0-1].
+/// What is to be said to the broker.
 #[derive(Debug)]
-pub enum Again {
-    Publish(u16, Outgoing),
-    Release(u16),
+pub enum Say<'a> {
+    Publish {
+        out: &'a Outgoing,
+        /// `None` exactly at QoS 0.
+        packet_id: Option<NonZeroU16>,
+        /// It was said on an earlier connection [MQTT-4.4.0-1].
+        again: bool,
+    },
+    /// A PUBREL that may not have been heard [MQTT-4.4.0-1].
+    Release(NonZeroU16),
 }
 
-/// Messages of QoS 0 that were handed over and not yet written.
-const UNWRITTEN: usize = 64;
+/// What a new connection means for messages that were accepted before.
+#[derive(Debug, Default)]
+pub struct Ended {
+    pub expired: Vec<Outgoing>,
+    /// This broker does not take them.
+    pub rejected: Vec<Outgoing>,
+}
+
+/// A packet identifier that no message gets: it is the subscription's.
+pub const RESERVED_ID: NonZeroU16 = NonZeroU16::MAX;
 
 impl Outbox {
-    pub fn new(limits: Limits) -> Self {
+    /// `last_id` is any number: the first identifier is the one behind it. A process that comes back to a session of
+    /// its predecessor's begins elsewhere, so that a message of QoS 2 is not taken for one that was left unfinished.
+    pub fn new(limits: Limits, last_id: u16) -> Self {
         Self {
             limits,
             waiting: VecDeque::new(),
             flights: VecDeque::new(),
+            said: 0,
             reserved: 0,
             bytes: 0,
-            window: None,
-            next_serial: 0,
+            terms: None,
+            last_id,
         }
     }
 
@@ -118,115 +147,120 @@ impl Outbox {
         self.waiting.push_back(Outgoing { message, qos, retain, user, deadline: now + self.limits.ttl });
     }
 
-    /// Hands over what may be handed over at present; `send` says whether it took the message.
-    pub fn hand_over(&mut self, now: Instant, mut send: impl FnMut(&Outgoing) -> bool, expired: &mut Vec<Outgoing>) {
-        while let Some(next) = self.waiting.front() {
+    /// Says what may be said at present, as long as `say` has room for more: it returns whether it has. What is said
+    /// at QoS 0 is done.
+    pub fn speak(&mut self, now: Instant, mut say: impl FnMut(Say<'_>) -> bool, expired: &mut Vec<Outgoing>) {
+        let Some(Terms { window, qos_max }) = self.terms else { return };
+        let mut room = true;
+        while room && self.said < self.flights.len().min(window) {
+            let Flight { out, packet_id, received } = &self.flights[self.said];
+            room = match received {
+                true => say(Say::Release(*packet_id)),
+                false => say(Say::Publish { out, packet_id: Some(*packet_id), again: true }),
+            };
+            self.said += 1;
+        }
+        while room
+            && self.said == self.flights.len()
+            && let Some(next) = self.waiting.front()
+        {
             let gone = next.expired(now);
-            let leaves = gone || self.may_fly(next.qos) && send(next);
-            if !leaves {
-                return;
+            let qos = next.qos.min(qos_max);
+            if !gone && qos > QoS::AtMostOnce && self.flights.len() >= window {
+                return; // [MQTT-4.9.0-2]
             }
             let Some(out) = self.waiting.pop_front() else { return };
+            let out = Outgoing { qos, ..out };
             if gone {
                 self.bytes -= out.message.size();
                 expired.push(out);
-                continue;
+            } else if out.qos == QoS::AtMostOnce {
+                self.bytes -= out.message.size();
+                room = say(Say::Publish { out: &out, packet_id: None, again: false });
+            } else {
+                let packet_id = self.next_id();
+                room = say(Say::Publish { out: &out, packet_id: Some(packet_id), again: false });
+                self.flights.push_back(Flight { out, packet_id, received: false });
+                self.said += 1;
             }
-            self.next_serial += u64::from(out.qos > QoS::AtMostOnce);
-            self.flights.push_back(Flight { out, serial: self.next_serial, packet_id: None, received: false });
         }
     }
 
-    /// Packet identifiers go round within the receiver's window, so the oldest message that is not done holds up those
-    /// that would get its identifier.
-    fn may_fly(&self, qos: QoS) -> bool {
-        let Some(window) = self.window else { return false };
-        if qos == QoS::AtMostOnce {
-            return self.flights.iter().filter(|flight| flight.out.qos == QoS::AtMostOnce).count() < UNWRITTEN;
-        }
-        let oldest = self.flights.iter().find(|flight| flight.out.qos > QoS::AtMostOnce);
-        oldest.is_none_or(|oldest| self.next_serial - oldest.serial + 1 < window)
-    }
-
-    /// Whether a message of that identifier is on its way.
-    pub fn knows(&self, packet_id: u16) -> bool {
-        self.flight(packet_id).is_some()
-    }
-
-    /// The first message handed over and not written was written, at QoS 0 with identifier 0.
-    pub fn written(&mut self, packet_id: u16) {
-        let same_kind =
-            |flight: &Flight| flight.packet_id.is_none() && (flight.out.qos == QoS::AtMostOnce) == (packet_id == 0);
-        let Some(at) = self.flights.iter().position(same_kind) else { return };
-        match packet_id {
-            0 => drop(self.land(at)),
-            id => self.flights[at].packet_id = Some(id),
+    /// One that is not in use [MQTT-2.2.1-3]; there are far fewer flights than identifiers.
+    fn next_id(&mut self) -> NonZeroU16 {
+        loop {
+            self.last_id = self.last_id.wrapping_add(1);
+            match NonZeroU16::new(self.last_id) {
+                Some(id) if id != RESERVED_ID && self.flight(id).is_none() => return id,
+                _ => {}
+            }
         }
     }
 
     /// The exchange of that identifier is over: PUBACK, PUBCOMP, or a refusal in PUBREC.
-    pub fn done(&mut self, packet_id: u16) -> Option<Outgoing> {
+    pub fn done(&mut self, packet_id: NonZeroU16) -> Option<Outgoing> {
         let at = self.flight(packet_id)?;
-        self.land(at)
-    }
-
-    /// PUBREC: the broker has the message.
-    pub fn received(&mut self, packet_id: u16) {
-        if let Some(at) = self.flight(packet_id) {
-            self.flights[at].received = true;
-        }
-    }
-
-    /// Messages of QoS 1 and 2 on their way.
-    pub fn unacknowledged(&self) -> usize {
-        self.flights.iter().filter(|flight| flight.packet_id.is_some()).count()
-    }
-
-    fn flight(&self, packet_id: u16) -> Option<usize> {
-        self.flights.iter().position(|flight| flight.packet_id == Some(packet_id))
-    }
-
-    fn land(&mut self, at: usize) -> Option<Outgoing> {
         let flight = self.flights.remove(at)?;
+        self.said -= usize::from(at < self.said);
         self.bytes -= flight.out.message.size();
         Some(flight.out)
     }
 
-    /// The connection is gone: nothing is handed over until the next one.
-    pub fn lost(&mut self) {
-        self.window = None;
+    /// PUBREC: the broker has the message. Says whether there is such a message.
+    pub fn received(&mut self, packet_id: NonZeroU16) -> bool {
+        let at = self.flight(packet_id);
+        if let Some(at) = at {
+            self.flights[at].received = true;
+        }
+        at.is_some()
     }
 
-    /// There is a connection, to a broker that takes `window` messages at a time, and that knows of the last
-    /// connection or does not. What is to be said again is in order; what was never written, or is unknown to the
-    /// broker, waits again.
-    pub fn connected(&mut self, window: u16, known: bool, now: Instant, expired: &mut Vec<Outgoing>) -> Vec<Again> {
-        self.window = Some(u64::from(window.max(1)));
-        let (mut again, mut waiting) = (Vec::new(), Vec::new());
+    fn flight(&self, packet_id: NonZeroU16) -> Option<usize> {
+        self.flights.iter().position(|flight| flight.packet_id == packet_id)
+    }
+
+    /// The connection is gone: nothing is said until the next one.
+    pub fn lost(&mut self) {
+        self.terms = None;
+    }
+
+    /// There is a connection, to a broker that knows of the last one or does not. What is in flight is said again, in
+    /// order; what is unknown to the broker waits again. Out goes what has expired, and what the broker does not take
+    /// since it is `too_large`.
+    pub fn connected(
+        &mut self,
+        terms: Terms,
+        known: bool,
+        now: Instant,
+        too_large: impl Fn(&Outgoing) -> bool,
+    ) -> Ended {
+        (self.terms, self.said) = (Some(terms), 0);
+        let mut ended = Ended::default();
+        let mut waiting = VecDeque::new();
         for flight in std::mem::take(&mut self.flights) {
-            match flight.packet_id {
-                Some(id) if known && flight.received => {
-                    again.push(Again::Release(id));
-                    self.flights.push_back(flight);
-                }
-                // An exchange of QoS 2 is finished however late, or its identifier would be poisoned.
-                Some(id) if known && (flight.out.qos == QoS::ExactlyOnce || !flight.out.expired(now)) => {
-                    again.push(Again::Publish(id, flight.out.clone()));
-                    self.flights.push_back(flight);
-                }
+            match &flight {
+                Flight { received: true, .. } if known => self.flights.push_back(flight),
                 // The broker had it and has forgotten all: it is not ours to say twice.
-                Some(_) if flight.received => self.bytes -= flight.out.message.size(),
-                _ if flight.out.expired(now) => {
-                    self.bytes -= flight.out.message.size();
-                    expired.push(flight.out);
+                Flight { received: true, out, .. } => self.bytes -= out.message.size(),
+                Flight { out, .. } if too_large(out) => ended.rejected.push(flight.out),
+                // An exchange of QoS 2 is finished however late, or its identifier would be poisoned.
+                Flight { out, .. } if known && (out.qos == QoS::ExactlyOnce || !out.expired(now)) => {
+                    self.flights.push_back(flight);
                 }
-                _ => waiting.push(flight.out),
+                Flight { out, .. } if out.expired(now) => ended.expired.push(flight.out),
+                _ => waiting.push_back(flight.out),
             }
         }
-        waiting.into_iter().rev().for_each(|out| self.waiting.push_front(out));
-        // The subscription that begins a connection takes an identifier, too.
-        self.next_serial += 1;
-        again
+        waiting.append(&mut self.waiting);
+        for out in waiting {
+            match too_large(&out) {
+                true => ended.rejected.push(out),
+                false => self.waiting.push_back(out),
+            }
+        }
+        let sizes = ended.expired.iter().chain(&ended.rejected).map(|out| out.message.size());
+        self.bytes -= sizes.sum::<usize>();
+        ended
     }
 
     /// Takes out what has waited too long. Times of waiting are all the same, so those are the first.
@@ -234,18 +268,6 @@ impl Outbox {
         while let Some(out) = self.waiting.pop_front_if(|out| out.deadline <= now) {
             self.bytes -= out.message.size();
             expired.push(out);
-        }
-    }
-
-    /// Takes out what `too_large` says the present broker does not take.
-    pub fn reject(&mut self, too_large: impl Fn(&Outgoing) -> bool, rejected: &mut Vec<Outgoing>) {
-        for out in std::mem::take(&mut self.waiting) {
-            if too_large(&out) {
-                self.bytes -= out.message.size();
-                rejected.push(out);
-            } else {
-                self.waiting.push_back(out);
-            }
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::{
     fmt,
-    net::{SocketAddr, TcpListener},
+    hash::{BuildHasher, RandomState},
+    net::TcpListener,
     sync::{Arc, atomic::AtomicUsize},
 };
 
@@ -92,9 +93,9 @@ async fn embed(config: &BackplaneConfig, packet: usize) -> Result<Started, Start
 }
 
 impl Started {
-    /// Joins it to the hub, and has it run. `first` is the first address that the server listens on, if there is any.
-    pub fn join(self, config: &Config, hub: &Arc<Hub>, workers: &Workers, first: Option<SocketAddr>) -> Option<Access> {
-        let backplane = Arc::new(Backplane::new(config, &self.broker, hub, first));
+    /// Joins it to the hub, and has it run.
+    pub fn join(self, config: &Config, hub: &Arc<Hub>, workers: &Workers) -> Option<Access> {
+        let backplane = Arc::new(Backplane::new(config, &self.broker, hub));
         let access = self.front.as_ref().map(|(front, _)| front.access.clone());
         if let Some((front, listener)) = self.front {
             workers.spawn(front.serve(listener));
@@ -107,7 +108,7 @@ impl Started {
 }
 
 impl Backplane {
-    fn new(config: &Config, broker: &Broker, hub: &Hub, first: Option<SocketAddr>) -> Self {
+    pub(super) fn new(config: &Config, broker: &Broker, hub: &Hub) -> Self {
         let BackplaneConfig { share, keep_last, embedded, .. } = &config.backplane;
         let limits = Limits {
             messages: config.backplane.buffer_messages,
@@ -120,13 +121,13 @@ impl Backplane {
         };
         let boxed = |filters: &[String]| filters.iter().map(|filter| filter.as_str().into()).collect();
         Self {
-            node: node_name(&config.backplane.node, first).into(),
+            node: hub.node.clone(),
             share: boxed(share),
             keep_last: boxed(keep_last),
             commands: config.backplane.commands,
             bounds: bounds(config),
             broker_packet: AtomicUsize::new(usize::MAX),
-            outbox: Mutex::new(Outbox::new(limits)),
+            outbox: Mutex::new(Outbox::new(limits, RandomState::new().hash_one(0) as u16)),
             more: Notify::new(),
             vocabulary: vocabulary.map(Mutex::new),
             health: Mutex::new(Health::Down("not connected yet".into())),
@@ -161,19 +162,6 @@ fn as_filter(pattern: &Pattern) -> String {
         Level::One | Level::Room | Level::User | Level::Client | Level::Claim(_) => "+".to_owned(),
     };
     pattern.levels().iter().map(level).collect::<Vec<_>>().join("/")
-}
-
-/// The configured name; or the host's and a port, which are the same the next time; or one that nobody else has.
-fn node_name(configured: &str, first: Option<SocketAddr>) -> String {
-    if !configured.is_empty() {
-        return configured.into();
-    }
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || "-._".contains(*c)).take(48).collect();
-    match first {
-        Some(address) => format!("{host}-{}", address.port()),
-        None => format!("{host}-{}", random_hex().unwrap_or_else(|_| std::process::id().to_string())),
-    }
 }
 
 /// 128 bits that nobody can guess.

@@ -60,13 +60,15 @@ fn of_what_the_server_says_events_leave_at_qos_1_and_nothing_else() {
         assert_eq!(say("app/x"), 0);
         assert_eq!(say("events/member/joined"), 1);
         let mut taken = Vec::new();
-        let take = |out: &Outgoing| {
+        let take = |what: outbox::Say<'_>| {
+            let outbox::Say::Publish { out, .. } = what else { panic!("{what:?}") };
             taken.push((out.message.topic().to_owned(), out.qos));
             true
         };
-        let (now, mut expired) = (Instant::now(), Vec::new());
-        backplane.outbox().connected(10, false, now, &mut expired);
-        backplane.outbox().hand_over(now, take, &mut expired);
+        let now = Instant::now();
+        let terms = outbox::Terms { window: 10, qos_max: QoS::ExactlyOnce };
+        backplane.outbox().connected(terms, false, now, |_| false);
+        backplane.outbox().speak(now, take, &mut Vec::new());
         assert_eq!(taken, [("events/member/joined".to_owned(), QoS::AtLeastOnce)]);
     });
 }

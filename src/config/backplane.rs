@@ -33,9 +33,6 @@ pub struct BackplaneConfig {
     pub certificate: Option<PathBuf>,
     /// PEM file with that certificate's private key. Path; "" = none.
     pub key: Option<PathBuf>,
-    /// What this server is called there: the same after a restart, and different for each server at one broker. 1 to 64
-    /// of A-Z, a-z, 0-9 and -._; "" = the host's name and the first port that is listened on.
-    pub node: String,
     /// Topics that are one here and there. List of topic filters that begin with a level of ASCII, not a wildcard,
     /// "rooms", "users", "events", "wigwag" or $.
     pub share: Vec<String>,
@@ -83,7 +80,6 @@ impl Default for BackplaneConfig {
             ca: None,
             certificate: None,
             key: None,
-            node: String::new(),
             share: vec!["app/#".into()],
             keep_last: Vec::new(),
             commands: true,
@@ -103,11 +99,6 @@ const MODE: Choice<BackplaneMode> = Choice(&[
     ("mqtt", BackplaneMode::Mqtt),
     ("off", BackplaneMode::Off),
 ]);
-
-const NODE: Text = Text {
-    allowed: "1 to 64 letters of ASCII, digits and -._, or \"\" for one that is made",
-    accept: |text| text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)),
-};
 
 const USER: Text = Text {
     allowed: "text without control characters",
@@ -129,7 +120,6 @@ impl BackplaneConfig {
             ca: path(section.read("ca", FILE, String::new())),
             certificate: path(section.read("certificate", FILE, String::new())),
             key: path(section.read("key", FILE, String::new())),
-            node: section.read("node", NODE, d.node),
             share: section.read("share", List(SharedFilter), d.share),
             keep_last: section.read("keep_last", List(SharedFilter), d.keep_last),
             commands: section.read("commands", Switch, d.commands),

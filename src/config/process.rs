@@ -18,7 +18,9 @@ pub struct ServerConfig {
     /// Proxies that are believed when they say whom they speak for (PROXY protocol version 2, X-Forwarded-For). List
     /// of networks or addresses.
     pub trusted_proxies: Vec<IpNet>,
-    /// What this server calls itself in events. Text of at most 64 bytes; "" = the name of the machine.
+    /// What this server calls itself in events, in answers to services and at the broker behind it: the same after a
+    /// restart, and different for each server at one broker. 1 to 64 of A-Z, a-z, 0-9 and -._; "" = the host's name and
+    /// the first port that is listened on.
     pub node: String,
     /// How often the configuration file is looked at for a change: its topic table, rates and bounds of abuse take
     /// effect at once, the rest at the next start. Duration, 100 ms to 1 day; 0 = only on SIGHUP.
@@ -37,9 +39,10 @@ impl Default for ServerConfig {
     }
 }
 
+// It is part of a client id and of a topic.
 const NODE: Text = Text {
-    allowed: "at most 64 bytes without control characters",
-    accept: |text| text.len() <= 64 && !text.chars().any(char::is_control),
+    allowed: "1 to 64 letters of ASCII, digits and -._, or \"\" for one that is made",
+    accept: |text| text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)),
 };
 
 impl ServerConfig {

@@ -6,7 +6,7 @@ use crate::session::testing::expiring_message;
 struct World {
     outbox: Outbox,
     start: Instant,
-    /// What was handed over, in order.
+    /// What was said, in order; what was said again, with its identifier.
     sent: Vec<String>,
     expired: Vec<Outgoing>,
 }
@@ -22,7 +22,7 @@ fn text(out: &Outgoing) -> String {
 impl World {
     fn new(messages: usize, bytes: usize) -> Self {
         let limits = Limits { messages, bytes, ttl: Duration::from_secs(5) };
-        Self { outbox: Outbox::new(limits), start: Instant::now(), sent: Vec::new(), expired: Vec::new() }
+        Self { outbox: Outbox::new(limits, 0), start: Instant::now(), sent: Vec::new(), expired: Vec::new() }
     }
 
     fn at(&self, seconds: u64) -> Instant {
@@ -42,26 +42,45 @@ impl World {
     fn pump(&mut self, seconds: u64) {
         let now = self.at(seconds);
         let sent = &mut self.sent;
-        let send = |out: &Outgoing| {
-            sent.push(text(out));
+        let say = |what: Say<'_>| {
+            sent.push(match what {
+                Say::Publish { out, packet_id, again } => {
+                    assert_eq!(packet_id.is_some(), out.qos > Zero);
+                    match (packet_id, again) {
+                        (Some(id), true) => format!("{id}:{}", text(out)),
+                        _ => text(out),
+                    }
+                }
+                Say::Release(id) => format!("{id}:release"),
+            });
             true
         };
-        self.outbox.hand_over(now, send, &mut self.expired);
+        self.outbox.speak(now, say, &mut self.expired);
     }
 
-    fn connect(&mut self, window: u16, known: bool, seconds: u64) -> Vec<String> {
+    fn connect(&mut self, window: usize, known: bool, seconds: u64) {
         let now = self.at(seconds);
-        let again = self.outbox.connected(window, known, now, &mut self.expired);
-        let say = |again: &Again| match again {
-            Again::Publish(id, out) => format!("{id}:{}", text(out)),
-            Again::Release(id) => format!("{id}:release"),
-        };
-        again.iter().map(say).collect()
+        let terms = Terms { window, qos_max: Two };
+        let ended = self.outbox.connected(terms, known, now, |_| false);
+        assert!(ended.rejected.is_empty());
+        self.expired.extend(ended.expired);
+    }
+
+    fn done(&mut self, id: u16) -> bool {
+        self.outbox.done(id_of(id)).is_some()
+    }
+
+    fn received(&mut self, id: u16) {
+        assert!(self.outbox.received(id_of(id)));
     }
 
     fn expired(&self) -> Vec<String> {
         self.expired.iter().map(text).collect()
     }
+}
+
+fn id_of(id: u16) -> NonZeroU16 {
+    NonZeroU16::new(id).expect("not 0")
 }
 
 use QoS::{AtLeastOnce as One, AtMostOnce as Zero, ExactlyOnce as Two};
@@ -74,13 +93,12 @@ fn nothing_leaves_without_a_connection_and_all_does_with_one() {
     }
     world.pump(0);
     assert!(world.sent.is_empty());
-    assert!(world.connect(10, false, 1).is_empty());
+    world.connect(10, false, 1);
     world.pump(1);
     assert_eq!(world.sent, ["a", "b", "c"]);
     for id in 1..=3 {
-        world.outbox.written(id);
-        assert!(world.outbox.done(id).is_some());
-        assert!(world.outbox.done(id).is_none(), "once");
+        assert!(world.done(id));
+        assert!(!world.done(id), "once");
     }
     assert_eq!((world.outbox.len(), world.outbox.bytes()), (0, 0));
 }
@@ -98,7 +116,7 @@ fn it_is_bounded_in_messages_and_in_bytes_and_a_promise_counts() {
 }
 
 #[test]
-fn the_window_holds_and_the_oldest_unacknowledged_message_holds_it_up() {
+fn no_more_are_on_their_way_than_the_broker_takes() {
     let mut world = World::new(100, 10_000);
     world.connect(4, false, 0);
     for number in 0..8 {
@@ -106,16 +124,15 @@ fn the_window_holds_and_the_oldest_unacknowledged_message_holds_it_up() {
     }
     world.pump(0);
     assert_eq!(world.sent, ["0", "1", "2", "3"]);
-    (1..=4).for_each(|id| world.outbox.written(id));
-    (2..=4).for_each(|id| assert!(world.outbox.done(id).is_some()));
+    assert!(world.done(2) && world.done(4), "in whatever order");
     world.pump(0);
-    assert_eq!(world.sent.len(), 4, "the next would get the identifier of the first");
-    world.outbox.received(1);
+    assert_eq!(world.sent, ["0", "1", "2", "3", "4", "5"]);
+    world.received(1);
     world.pump(0);
-    assert_eq!(world.sent.len(), 4);
-    assert!(world.outbox.done(1).is_some());
+    assert_eq!(world.sent.len(), 6, "the exchange is not over");
+    assert!(world.done(1));
     world.pump(0);
-    assert_eq!(world.sent.len(), 8);
+    assert_eq!(world.sent.len(), 7);
 }
 
 #[test]
@@ -126,34 +143,115 @@ fn a_window_of_one_is_one_at_a_time() {
     world.push("b", One, 0);
     world.pump(0);
     assert_eq!(world.sent, ["a"]);
-    world.outbox.written(1);
-    world.outbox.done(1);
+    assert!(world.done(1));
     world.pump(0);
     assert_eq!(world.sent, ["a", "b"]);
 }
 
 #[test]
-fn a_broker_that_knows_us_hears_again_what_it_did_not_acknowledge() {
+fn at_qos_0_it_has_left_when_it_is_said_and_nothing_overtakes() {
+    let mut world = World::new(100, 10_000);
+    world.connect(1, false, 0);
+    for (name, qos) in [("a", Zero), ("b", One), ("c", One), ("d", Zero)] {
+        world.push(name, qos, 0);
+    }
+    world.pump(0);
+    assert_eq!(world.sent, ["a", "b"]);
+    assert_eq!(world.outbox.len(), 3);
+    assert!(world.done(1));
+    world.pump(0);
+    assert_eq!(world.sent, ["a", "b", "c", "d"]);
+    assert_eq!(world.outbox.len(), 1);
+}
+
+#[test]
+fn it_stops_where_there_is_no_room_and_goes_on_there() {
     let mut world = World::new(100, 10_000);
     world.connect(10, false, 0);
+    for name in ["a", "b", "c"] {
+        world.push(name, One, 0);
+    }
+    let now = world.start;
+    let mut said = 0;
+    let mut one = |_: Say<'_>| {
+        said += 1;
+        false
+    };
+    world.outbox.speak(now, &mut one, &mut world.expired);
+    world.outbox.lost();
+    world.connect(10, true, 0);
+    world.outbox.speak(now, &mut one, &mut world.expired);
+    assert_eq!(said, 2);
+    world.pump(0);
+    assert_eq!(world.sent, ["b", "c"], "what was said twice is not said a third time");
+}
+
+#[test]
+fn no_identifier_is_given_that_is_in_use_and_never_that_of_the_subscription() {
+    let mut world = World::new(100, 10_000);
+    world.connect(3, false, 0);
+    world.push("oldest", Two, 0);
+    world.push("old", Two, 0);
+    world.pump(0);
+    let mut ids = Vec::new();
+    for _ in 0..2 * usize::from(u16::MAX) {
+        world.push("x", One, 0);
+        let say = |what: Say<'_>| {
+            let Say::Publish { packet_id: Some(id), .. } = what else { panic!("{what:?}") };
+            ids.push(id.get());
+            true
+        };
+        let now = world.start;
+        world.outbox.speak(now, say, &mut world.expired);
+        assert!(world.done(ids[ids.len() - 1]));
+    }
+    assert!(!ids.contains(&1) && !ids.contains(&2) && !ids.contains(&RESERVED_ID.get()));
+    assert_eq!(ids.iter().filter(|id| **id == 3).count(), 3);
+}
+
+#[test]
+fn a_broker_that_knows_us_hears_again_what_it_did_not_acknowledge() {
+    let mut world = World::new(100, 10_000);
+    world.connect(4, false, 0);
     for (name, qos) in [("a", One), ("b", Two), ("c", Two), ("d", One), ("e", One), ("f", Zero)] {
         world.push(name, qos, 0);
     }
     world.pump(0);
-    (1..=4).for_each(|id| world.outbox.written(id));
-    assert!(world.outbox.done(1).is_some());
-    world.outbox.received(2);
+    assert_eq!(world.sent, ["a", "b", "c", "d"]);
+    assert!(world.done(1));
+    world.received(2);
     world.outbox.lost();
     world.sent.clear();
     world.pump(0);
     assert!(world.sent.is_empty());
-    // e and f were handed over and never written: they wait again, before what came later.
+    // e and f were never said: they wait still, before what came later.
     world.push("g", One, 0);
-    assert_eq!(world.connect(10, true, 1), ["2:release", "3:c", "4:d"]);
-    assert!(world.outbox.knows(3) && world.outbox.knows(4) && !world.outbox.knows(5));
+    world.connect(10, true, 1);
     world.pump(1);
-    assert_eq!(world.sent, ["e", "f", "g"]);
+    assert_eq!(world.sent, ["2:release", "3:c", "4:d", "e", "f", "g"]);
     assert!(world.expired().is_empty());
+}
+
+#[test]
+fn what_is_said_again_is_within_the_window_too() {
+    let mut world = World::new(100, 10_000);
+    world.connect(4, false, 0);
+    for name in ["a", "b", "c", "d", "e"] {
+        world.push(name, One, 0);
+    }
+    world.push("f", Zero, 0);
+    world.pump(0);
+    world.outbox.lost();
+    world.sent.clear();
+    world.connect(2, true, 1);
+    world.pump(1);
+    assert_eq!(world.sent, ["1:a", "2:b"]);
+    assert!(world.done(1));
+    world.pump(1);
+    assert_eq!(world.sent, ["1:a", "2:b", "3:c"]);
+    assert!(world.done(2) && world.done(3) && world.done(4));
+    world.pump(1);
+    assert_eq!(world.sent[3..], ["e", "f"]);
 }
 
 #[test]
@@ -164,11 +262,10 @@ fn a_broker_that_does_not_know_us_hears_all_but_what_it_had() {
         world.push(name, qos, 0);
     }
     world.pump(0);
-    (1..=3).for_each(|id| world.outbox.written(id));
-    world.outbox.received(2);
+    world.received(2);
     world.outbox.lost();
     world.sent.clear();
-    assert!(world.connect(10, false, 1).is_empty());
+    world.connect(10, false, 1);
     world.pump(1);
     assert_eq!(world.sent, ["a", "c"]);
     assert_eq!(world.outbox.len(), 2);
@@ -181,7 +278,6 @@ fn nothing_is_late() {
     world.push("flying", One, 0);
     world.push("exact", Two, 0);
     world.pump(0);
-    (1..=2).for_each(|id| world.outbox.written(id));
     world.outbox.lost();
     world.push("waiting", One, 1);
     world.push("later", One, 3);
@@ -189,11 +285,11 @@ fn nothing_is_late() {
     world.outbox.expire(now, &mut world.expired);
     assert_eq!(world.expired(), ["waiting"]);
     // What is late and in flight is not said again, but an exchange of QoS 2 is finished.
-    assert_eq!(world.connect(10, true, 7), ["2:exact"]);
+    world.connect(10, true, 7);
     assert_eq!(world.expired(), ["waiting", "flying"]);
     world.sent.clear();
     world.pump(9);
-    assert!(world.sent.is_empty());
+    assert_eq!(world.sent, ["2:exact"]);
     assert_eq!(world.expired(), ["waiting", "flying", "later"]);
     assert_eq!(world.outbox.len(), 1);
 }
@@ -214,31 +310,30 @@ fn a_messages_own_expiry_counts_too() {
 #[test]
 fn what_a_broker_is_too_small_for_is_taken_out() {
     let mut world = World::new(100, 10_000);
+    world.connect(10, false, 0);
+    world.push("a large one that flies", One, 0);
+    world.pump(0);
+    world.outbox.lost();
+    world.sent.clear();
     world.push("small", One, 0);
     world.push("a large one", One, 0);
-    let mut rejected = Vec::new();
-    world.outbox.reject(|out| out.message.payload().len() > 5, &mut rejected);
-    assert_eq!(rejected.iter().map(text).collect::<Vec<_>>(), ["a large one"]);
-    world.connect(10, false, 0);
+    let terms = Terms { window: 10, qos_max: Two };
+    let ended = world.outbox.connected(terms, true, world.start, |out| out.message.payload().len() > 5);
+    assert_eq!(ended.rejected.iter().map(text).collect::<Vec<_>>(), ["a large one that flies", "a large one"]);
     world.pump(0);
     assert_eq!(world.sent, ["small"]);
+    assert!(world.done(2));
+    assert_eq!((world.outbox.len(), world.outbox.bytes()), (0, 0));
 }
 
 #[test]
-fn what_a_reconnect_takes_of_the_identifiers_counts() {
+fn what_the_broker_does_not_know_of_is_said_at_what_it_knows() {
     let mut world = World::new(100, 10_000);
-    world.connect(4, false, 0);
-    world.push("oldest", Two, 0);
+    let terms = Terms { window: 10, qos_max: Zero };
+    world.outbox.connected(terms, false, world.start, |_| false);
+    world.push("a", Two, 0);
+    world.push("b", One, 0);
     world.pump(0);
-    world.outbox.written(1);
-    for seconds in 1..4 {
-        world.outbox.lost();
-        assert_eq!(world.connect(4, true, seconds), ["1:oldest"]);
-    }
-    world.push("next", One, 3);
-    world.pump(3);
-    assert_eq!(world.sent, ["oldest"], "it would get the identifier of the oldest");
-    world.outbox.done(1);
-    world.pump(3);
-    assert_eq!(world.sent, ["oldest", "next"]);
+    assert_eq!(world.sent, ["a", "b"]);
+    assert_eq!((world.outbox.len(), world.outbox.bytes()), (0, 0));
 }

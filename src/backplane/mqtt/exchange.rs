@@ -356,6 +356,7 @@ impl Exchange {
             message_expiry: None,
             subscription_ids: &[],
             properties: &[],
+            received: None,
         };
         publish_header(out, V5, &header, payload.len());
         out.extend_from_slice(payload.as_bytes());
@@ -411,6 +412,7 @@ fn put(
         message_expiry: message.expiry_left(now),
         subscription_ids: &[],
         properties,
+        received: None,
     };
     publish_header(out, V5, &header, message.payload().len());
     out.extend_from_slice(message.payload());

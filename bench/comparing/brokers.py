@@ -29,7 +29,6 @@ class Variant:
     # "HS256" or "ES256": clients show tokens, which are checked.
     tokens: str = ""
     workers: int = 1
-    cores: str = SERVER_CORE
 
 
 @dataclasses.dataclass
@@ -84,7 +83,7 @@ class Broker:
         """A port that was free may be somebody else's a moment later, so it is tried again."""
         for _ in range(3):
             started = Started(0, free_port(), free_port(), Credentials(directory))
-            command = ["taskset", "-c", variant.cores, *self.command(started, directory, variant)]
+            command = ["taskset", "-c", SERVER_CORE, *self.command(started, directory, variant)]
             environment = {**os.environ, **self.environment(started, variant)}
             with open(directory / "output", "w") as output:
                 process = subprocess.Popen(command, cwd=directory, env=environment, stdout=output, stderr=output)

@@ -37,7 +37,6 @@ class Workload:
     variant: Variant = Variant()
     scheme: str = "ws"
     path: str = "/mqtt"
-    generator_cores: str = GENERATOR_CORE
     # In the first round only: it takes long, or what it measures is no time.
     once: bool = False
     # For a curve: which, and where on it.
@@ -63,7 +62,7 @@ class Workload:
                     command += ["--tokens", started.credentials.tokens(self.variant.tokens)]
             values = {"{seconds}": options.seconds, "{rooms}": options.churn_rooms, "{connections}": options.connections}
             command = [str(values.get(part, part)) for part in command]
-            limited = ["taskset", "-c", self.generator_cores, *command]
+            limited = ["taskset", "-c", GENERATOR_CORE, *command]
             finished = subprocess.run(limited, capture_output=True, text=True, timeout=600)
         if finished.returncode != 0:
             raise Failed(finished.stderr.strip().split("\n")[-1])
@@ -160,9 +159,10 @@ def fanouts():
     cost = ("µs CPU/delivery", figure("server_cpu_us_per_delivery"))
     generator = ("generator µs", figure("generator_cpu_us_per_delivery"), "{:.1f}")
     columns = [("deliveries/s", figure("deliveries_per_second"), "{:,.0f}"), *LATENCY, generator, LOST]
-    for qos in [1, 0]:
-        arguments = ["fanout", "--members", 50, "--qos", qos, *LOOP]
-        yield Workload("fanout", f"fan-out to 50, QoS {qos}", arguments, cost, columns, MQTT)
+    fours, ones = ("group", "four at a time"), ("single", "one at a time")
+    for (pattern, title), qos in [(fours, 1), (fours, 0), (ones, 1)]:
+        arguments = ["fanout", "--members", 50, "--pattern", pattern, "--qos", qos, *LOOP]
+        yield Workload("fanout", f"fan-out to 50, {title}, QoS {qos}", arguments, cost, columns, MQTT)
 
 
 def churns():
@@ -228,14 +228,14 @@ def curves():
 
 
 def workers():
-    """At a fixed rate and on both cores, which the generator shares: what a message costs, not how many there are."""
+    """On the one core that every broker has, since the generator needs the other: what a message costs more that goes from
+    one thread to another, not how many more there are."""
     cost = ("µs CPU/message", figure("server_cpu_us_per_message"))
     columns = [RATE, *LATENCY, GENERATOR, LOST]
     for count in [1, 2]:
-        arguments = ["call", "--pattern", "group", "--rate", 4000, *LOOP]
-        variant = Variant(workers=count, cores="0,1")
-        name = f"{count} worker{'s' if count > 1 else ''}, 4,000 messages/s"
-        yield Workload("workers", name, arguments, cost, columns, ("wigwag",), variant=variant, generator_cores="0,1")
+        arguments = ["call", "--pattern", "group", *LOOP]
+        name = f"call, groups of four, {count} worker{'s' if count > 1 else ''}"
+        yield Workload("workers", name, arguments, cost, columns, ("wigwag",), variant=Variant(workers=count))
 
 
 WORKLOADS = [

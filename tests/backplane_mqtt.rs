@@ -139,6 +139,12 @@ fn two_servers_of_one_name_are_told_so() {
     wait_until_up(&one);
     let _other = same();
     eventually("an error that says so", || get(&one, "/readyz").1.contains("server.node"));
+    // They take the session from each other with longer and longer pauses, not as fast as they can.
+    std::thread::sleep(Duration::from_secs(3));
+    let before = one.metric("wigwag_backplane_connections_total");
+    std::thread::sleep(Duration::from_secs(4));
+    let more = one.metric("wigwag_backplane_connections_total") - before;
+    assert!(more <= 8, "{more} in four seconds");
 }
 
 #[test]

@@ -51,6 +51,9 @@ pub struct Link {
     /// Connections in a row that did not come to a round trip, and those of them that broke the protocol.
     failures: u32,
     broken: u32,
+    /// When the present connection was made, and how many before it did not last.
+    since: Option<Instant>,
+    fleeting: u32,
     /// What came of an incomplete packet.
     incoming: Vec<u8>,
     /// What is said and not written yet, from `written` on.
@@ -81,6 +84,9 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 const PATIENCE: u32 = 3;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A connection that ends sooner makes the next pause longer, however well it was: another server may have our name, and
+/// the two would take the session from each other without a pause.
+const STEADY: Duration = Duration::from_secs(3);
 /// Pauses where the broker does not want us: nothing that we do changes that.
 const UNWANTED: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
 
@@ -129,6 +135,8 @@ impl Link {
             clean_start: false,
             failures: 0,
             broken: 0,
+            since: None,
+            fleeting: 0,
             incoming: Vec::new(),
             out: Vec::new(),
             written: 0,
@@ -168,6 +176,7 @@ impl Link {
     async fn converse(&mut self, stream: Box<dyn Stream>, welcome: &Welcome) -> Failure {
         let (mut reader, mut writer) = tokio::io::split(stream);
         self.clean_start = false;
+        self.since = Some(Instant::now());
         self.out.clear();
         self.written = 0;
         self.exchange.begin(welcome, Instant::now(), &mut self.out);
@@ -263,6 +272,8 @@ impl Link {
         self.exchange.lost();
         self.incoming.clear();
         self.failures = self.failures.saturating_add(1);
+        let steady = self.since.take().is_some_and(|since| since.elapsed() >= STEADY);
+        self.fleeting = if steady { 1 } else { self.fleeting.saturating_add(1) };
         self.broken += u32::from(matches!(failure, Failure::Protocol(_)));
         let (why, pause) = match failure {
             Failure::Unwanted(why) => {
@@ -271,7 +282,7 @@ impl Link {
             }
             Failure::Silence => ("no answer from the broker".into(), Duration::ZERO),
             Failure::Connection(why) | Failure::Protocol(why) => {
-                let doubled = SHORTEST_PAUSE.saturating_mul(1 << self.failures.min(6).saturating_sub(1));
+                let doubled = SHORTEST_PAUSE.saturating_mul(1 << (self.fleeting.min(6) - 1));
                 (why, doubled.min(LONGEST_PAUSE))
             }
         };

@@ -131,7 +131,7 @@ struct Subscription {
     session: Arc<Session>,
     options: SubscribeOptions,
     id: Option<NonZeroU32>,
-    /// What it shows, if that is not everything that matches.
+    /// What it shows, if it is an observer's.
     visible: Option<Arc<Visible>>,
 }
 

@@ -510,7 +510,7 @@ impl Subscription {
             // [MQTT-3.3.1-13].
             retain: self.options.retain_as_published && message.retain(),
             ids: self.id.map_or(SubscriptionIds::None, SubscriptionIds::One),
-            stamped: self.visible.is_some(),
+            stamped: self.visible.is_some(), // an observer wants to know how long things take
             ..Delivery::plain(Arc::clone(message), message.qos_for(self.options.qos))
         }
     }

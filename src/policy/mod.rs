@@ -277,7 +277,7 @@ impl Policy {
         let decision = asker
             .with_who(|who| rules.table.subscribe(who, filter, group.is_some(), options.qos))
             .map_err(Refusal::from)?;
-        let visible = (decision.visible != table::ClassSet::ALL)
+        let visible = (decision.observes || decision.visible != table::ClassSet::ALL)
             .then(|| Arc::new(Visible { rules: Arc::clone(&rules), classes: decision.visible }));
         Ok(SubscribePermit::new(asked, (group, filter), options, &decision, visible))
     }

@@ -117,7 +117,7 @@ impl<'a> SubscribePermit<'a> {
         self.room
     }
 
-    /// What it shows, if that is not everything that it matches.
+    /// What it shows, if it is an observer's.
     pub(crate) fn visible(&self) -> Option<&Arc<Visible>> {
         self.visible.as_ref()
     }

@@ -34,7 +34,7 @@ impl ClassTag {
     }
 }
 
-/// The part of what it matches that a subscription shows.
+/// The part of what it matches that an observer's subscription shows; all of it, perhaps.
 #[derive(Debug)]
 pub struct Visible {
     pub(super) rules: Arc<Rules>,
@@ -112,6 +112,9 @@ impl Rules {
 impl Visible {
     /// Whether a message is among what is shown. Its class is looked up anew if it was judged by another table.
     pub fn shows(&self, message: &Message) -> bool {
+        if self.classes == ClassSet::ALL {
+            return true;
+        }
         let class = match message.class() {
             Some(tag) if tag.generation == self.rules.generation => Some(tag.class),
             Some(_) => self.rules.table.class_of(message.topic()).map(|class| class.id),

@@ -382,7 +382,11 @@ fn check(case: &str, cell: Cell, qos: u8, user: &str, message: &Message, (seen, 
                 assert_eq!(line(&seen[0])["username"], user, "{case}");
             } else {
                 assert_eq!(seen[0].payload, message.payload, "{case}");
-                assert_eq!(seen[0].user, [name], "{case}");
+                let [first, ..] = &seen[0].user[..] else { panic!("{case}: {seen:?}") };
+                assert_eq!(*first, name, "{case}");
+                // Whoever looks on where classes meet is told when it came, too.
+                let others: Vec<_> = seen[0].user[1..].iter().map(|(key, _)| key.as_str()).collect();
+                assert!(matches!(others[..], [] | ["received"]), "{case}: {seen:?}");
             }
         }
         _ => assert!(seen.is_empty(), "{case}: {seen:?}"),

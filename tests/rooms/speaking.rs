@@ -87,6 +87,17 @@ fn shared_state_is_retained_bounded_and_gone_with_the_room() {
 
 #[test]
 fn who_watches_a_room_learns_when_each_message_came_and_nobody_else_does() {
+    // In open mode everybody is an observer, and one row of the table covers everything.
+    let open = Broker::shipped_with(|_| {});
+    let mut all = open.connect(Client::v5("all"));
+    all.subscribe("rooms/demo/#", 1);
+    let mut one = open.connect(Client::v5("one"));
+    one.subscribe("rooms/demo/chat", 1);
+    all.publish(Message::new("rooms/demo/chat", "{}").qos(1));
+    let keys = |message: Message| message.user.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    assert_eq!(keys(all.expect_message()), ["username", "received"]);
+    assert_eq!(keys(one.expect_message()), ["username"]);
+
     let broker = house(LONG, |_| {});
     let mut alice = member(&broker, user(Version::V5, "a", "alice"), "demo");
     alice.subscribe("rooms/demo/chat", 1);

@@ -16,6 +16,8 @@ pub struct SubscribeDecision<'f> {
     pub room: Option<&'f str>,
     /// What it shows of what it matches, by [`PublishDecision::shown_as`](super::PublishDecision::shown_as).
     pub visible: ClassSet,
+    /// It is an observer's, and spans classes.
+    pub observes: bool,
 }
 
 /// A SUBSCRIBE, as far as the table is concerned.
@@ -69,10 +71,11 @@ impl TopicTable {
         let levels = Levels::of_filter(asked.filter);
         let in_part = asked.is_wild() && who.grants.observe();
         let (mut readable, mut cap, mut joins) = (ClassSet::EMPTY, None, None);
-        let (mut whole, mut covered, mut room) = (true, false, None);
+        let (mut whole, mut covered, mut room, mut classes) = (true, false, None, 0);
         for (class, row) in self.rows() {
             let Some(common) = place::overlap(&row.filter, &levels, who) else { continue };
             notes.add(self, class, || asked.outcome(row, who, &common));
+            classes += 1;
             room = match room {
                 None => Some(common.place.room),
                 first => first.filter(|first| *first == common.place.room).or(Some(Reach::Any)),
@@ -100,7 +103,8 @@ impl TopicTable {
         match cap.filter(|_| (covered || in_part) && visible != ClassSet::EMPTY) {
             Some(cap) => {
                 let room = room.and_then(Reach::name);
-                Ok(SubscribeDecision { qos: asked.qos.min(cap), joins, room, visible })
+                let observes = in_part && classes > 1;
+                Ok(SubscribeDecision { qos: asked.qos.min(cap), joins, room, visible, observes })
             }
             None if asked.is_wild() => Err(Denied { class: None, why: Why::Reach }),
             None => Err(Denied { class: None, why: Why::NoRow }),

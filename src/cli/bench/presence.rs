@@ -18,7 +18,7 @@ use super::peer::Login;
 use super::process::{Cost, Meter};
 use super::report::{self, Progress, cost_rows, micros_each};
 use super::swarm::{PATIENCE, Script, Swarm, events};
-use super::target::TargetArgs;
+use super::target::{TargetArgs, TimesArgs};
 
 #[derive(Args)]
 pub struct PresenceArgs {
@@ -37,13 +37,8 @@ pub struct PresenceArgs {
     #[arg(long, value_enum, default_value_t = Roster::Server)]
     roster: Roster,
 
-    /// Seconds that are measured
-    #[arg(long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    seconds: u64,
-
-    /// Seconds of the same before that
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(0..=86_400))]
-    warmup: u64,
+    #[command(flatten)]
+    times: TimesArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -103,11 +98,11 @@ pub fn run(args: &PresenceArgs) -> Result<(), Failure> {
     let members = rosters.members;
     swarm.gather(members * rosters.rooms.len(), &mut rosters, &mut progress, |nth| login(nth, members))?;
     rosters.begin(&mut swarm)?;
-    rosters.go_on(&mut swarm, Duration::from_secs(args.warmup), &mut progress)?;
+    rosters.go_on(&mut swarm, args.times.warmup(), &mut progress)?;
     rosters.latencies.clear();
     let before = (rosters.changes, rosters.delivered);
     let meter = Meter::start(args.target.pid)?;
-    rosters.go_on(&mut swarm, Duration::from_secs(args.seconds), &mut progress)?;
+    rosters.go_on(&mut swarm, args.times.measured(), &mut progress)?;
     let cost = meter.read()?;
     drop(progress);
     if rosters.delivered == 0 {

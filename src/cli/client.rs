@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clap::Args;
 use hyper::Uri;
+use percent_encoding::percent_decode_str;
 use rumqttc::v5::mqttbytes::v5 as packets5;
 use rumqttc::{NetworkOptions, Outgoing, QoS, TlsConfiguration, Transport, v5};
 
@@ -26,7 +27,7 @@ const REQUESTS: usize = 2;
 
 #[derive(Args)]
 pub struct ClientArgs {
-    /// Broker: mqtt://, mqtts://, ws:// or wss://
+    /// Broker: mqtt://, mqtts://, ws:// or wss://; with USER:PASSWORD@ in front of the host, if you like
     #[arg(long, default_value = "mqtt://127.0.0.1:1883")]
     url: String,
 
@@ -104,16 +105,20 @@ enum Version {
 impl Link {
     /// Prepares a connection, which is made by the first [`Link::next`]. `role` begins a random client id.
     pub fn new(args: &ClientArgs, role: &str) -> Result<Self, Failure> {
-        let Target { host, port, transport } = Target::parse(args)?;
+        let Target { url, credentials, host, port, transport } = Target::parse(args)?;
+        let (user, password) = match (&args.user, &args.password) {
+            (None, None) => credentials.map_or((None, None), |(user, password)| (Some(user), password)),
+            (user, password) => (user.clone(), password.clone()),
+        };
         let id = args.id.clone().unwrap_or_else(|| format!("wigwag-{role}-{:016x}", RandomState::new().hash_one(role)));
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
         let version = if args.mqtt_version == 4 {
             let mut options = rumqttc::MqttOptions::new(id, host, port);
             options.set_transport(transport).set_max_packet_size(PACKET_MAX as usize, PACKET_MAX as usize);
-            match (&args.user, &args.password) {
+            match (user, password) {
                 (Some(user), password) => {
-                    options.set_credentials(user, password.as_deref().unwrap_or_default());
+                    options.set_credentials(user, password.unwrap_or_default());
                 }
                 // [MQTT-3.1.2-22]
                 (None, Some(_)) => return Err(Failure::Usage("MQTT 3.1.1 takes no password without --user".into())),
@@ -127,16 +132,13 @@ impl Link {
             options.set_transport(transport).set_max_packet_size(Some(PACKET_MAX));
             // The default reserves room for 65,535 messages in flight.
             options.set_outgoing_inflight_upper_limit(1).set_network_options(network);
-            if args.user.is_some() || args.password.is_some() {
-                options.set_credentials(
-                    args.user.as_deref().unwrap_or_default(),
-                    args.password.as_deref().unwrap_or_default(),
-                );
+            if user.is_some() || password.is_some() {
+                options.set_credentials(user.unwrap_or_default(), password.unwrap_or_default());
             }
             let (client, events) = v5::AsyncClient::new(options, REQUESTS);
             Version::V5(client, Box::new(events))
         };
-        Ok(Self { url: args.url.clone(), version, connected: false })
+        Ok(Self { url, version, connected: false })
     }
 
     /// The next event of interest.
@@ -201,6 +203,9 @@ fn qos_of_v5(qos: QoS) -> v5::mqttbytes::QoS {
 
 /// Where to connect, in rumqttc's terms: for WebSockets `host` is the whole URL.
 struct Target {
+    /// Without credentials, to be shown.
+    url: String,
+    credentials: Option<(String, Option<String>)>,
     host: String,
     port: u16,
     transport: Transport,
@@ -208,14 +213,12 @@ struct Target {
 
 impl Target {
     fn parse(args: &ClientArgs) -> Result<Self, Failure> {
-        let wrong = |reason: &str| Failure::Usage(format!("--url {}: {reason}", args.url));
-        let uri: Uri = args.url.parse().map_err(|_| wrong("not a URL"))?;
+        let (url, credentials) = without_credentials(&args.url);
+        let wrong = |reason: &str| Failure::Usage(format!("--url {url}: {reason}"));
+        let uri: Uri = url.parse().map_err(|_| wrong("not a URL"))?;
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(wrong("a URL looks like mqtt://127.0.0.1:1883 or ws://127.0.0.1:8080/mqtt"));
         };
-        if authority.as_str().contains('@') {
-            return Err(wrong("give user and password by --user and --password"));
-        }
         let tls = || {
             let config = tls::client_config(args.cafile.as_deref(), args.insecure)?;
             Ok(TlsConfiguration::Rustls(Arc::new(config)))
@@ -229,11 +232,26 @@ impl Target {
         };
         let host = match scheme {
             "ws" | "wss" if uri.path() == "/" => format!("{scheme}://{authority}/mqtt"),
-            "ws" | "wss" => args.url.clone(),
+            "ws" | "wss" => url.clone(),
             _ => authority.host().to_owned(),
         };
-        Ok(Self { host, port: authority.port_u16().unwrap_or(port), transport })
+        let port = authority.port_u16().unwrap_or(port);
+        Ok(Self { url, credentials, host, port, transport })
     }
+}
+
+/// Takes `user:password@`, percent-encoded, out of a URL (RFC 3986 3.2.1).
+fn without_credentials(url: &str) -> (String, Option<(String, Option<String>)>) {
+    let none = || (url.to_owned(), None);
+    let Some((scheme, rest)) = url.split_once("://") else { return none() };
+    let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
+    let Some((said, host)) = authority.rsplit_once('@') else { return none() };
+    let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let (user, password) = match said.split_once(':') {
+        Some((user, password)) => (plain(user), Some(plain(password))),
+        None => (plain(said), None),
+    };
+    (format!("{scheme}://{host}{}", &rest[authority.len()..]), Some((user, password)))
 }
 
 fn event_of_v4(event: rumqttc::Event) -> Option<Event> {
@@ -324,4 +342,24 @@ fn explain(error: &dyn Error) -> String {
 /// rumqttc accepts a request unless the topic is invalid, which the commands check before.
 fn request_failed(error: impl Error) -> Failure {
     Failure::Runtime(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_credentials;
+
+    #[test]
+    fn credentials_in_a_url_are_taken_and_not_shown() {
+        let some = |user: &str, password: Option<&str>| Some((user.to_owned(), password.map(str::to_owned)));
+        let table = [
+            ("mqtt://host:1884", "mqtt://host:1884", None),
+            ("mqtt://wigwag:a%40b:c@host:1884", "mqtt://host:1884", some("wigwag", Some("a@b:c"))),
+            ("ws://alice@[::1]:80/mqtt?a@b", "ws://[::1]:80/mqtt?a@b", some("alice", None)),
+            ("ws://host/a@b", "ws://host/a@b", None),
+            ("no url", "no url", None),
+        ];
+        for (url, shown, credentials) in table {
+            assert_eq!(without_credentials(url), (shown.to_owned(), credentials), "{url}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! Of a server that speaks no MQTT (`https://`, `http://`) a client asks for one page instead, so that TLS handshakes can
 //! be compared.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -14,12 +15,16 @@ use super::peer::Login;
 use super::process::{Cost, Meter};
 use super::report::{self, Progress, cost_rows, micros_each};
 use super::swarm::{Handshakes, Script, Swarm, events};
-use super::target::{TargetArgs, TimesArgs};
+use super::target::{TargetArgs, TimesArgs, tokens};
 
 #[derive(Args)]
 pub struct ConnectArgs {
     #[command(flatten)]
     target: TargetArgs,
+
+    /// Tokens, one a line, which the clients use in turn as passwords, with the user name that each is for
+    #[arg(long, value_name = "FILE", conflicts_with = "password")]
+    tokens: Option<PathBuf>,
 
     /// Clients that are connecting at the same time
     #[arg(long, default_value = "50", value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -53,7 +58,9 @@ struct Visitors {
 }
 
 pub fn run(args: &ConnectArgs) -> Result<(), Failure> {
-    let mut swarm = Swarm::new(args.target.resolve_any()?)?;
+    let mut target = args.target.resolve_any()?;
+    target.tokens = args.tokens.as_deref().map_or(Ok(Vec::new()), tokens)?;
+    let mut swarm = Swarm::new(target)?;
     let mut progress = Progress::new(args.target.json);
     let mut visitors = Visitors { began: Vec::new(), come: 0, latencies: Latencies::new() };
     for _ in 0..args.concurrency {

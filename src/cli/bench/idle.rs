@@ -28,9 +28,9 @@ pub struct IdleArgs {
     #[arg(long, default_value = "10000", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     connections: u32,
 
-    /// Connections from which on the growth of memory is measured
-    #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    base: u32,
+    /// Connections from which on the growth of memory is measured [default: a tenth of them]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    base: Option<u32>,
 
     /// Keep alive, in seconds
     #[arg(long, default_value = "30", value_parser = clap::value_parser!(u16).range(5..=3600))]
@@ -63,7 +63,8 @@ struct Silence;
 impl Script for Silence {}
 
 pub fn run(args: &IdleArgs) -> Result<(), Failure> {
-    if args.base >= args.connections {
+    let base = args.base.unwrap_or(args.connections.div_ceil(10));
+    if base >= args.connections {
         return Err(Failure::Usage("--base: fewer than --connections".into()));
     }
     let mut swarm = Swarm::new(args.target.resolve()?)?;
@@ -81,7 +82,7 @@ pub fn run(args: &IdleArgs) -> Result<(), Failure> {
         stay(swarm, SETTLE, None, progress)?;
         args.target.pid.map(memory).transpose()
     };
-    let base_memory = crowd(&mut swarm, args.base, &mut progress)?;
+    let base_memory = crowd(&mut swarm, base, &mut progress)?;
     let memory = crowd(&mut swarm, args.connections, &mut progress)?;
     let meter = Meter::start(args.target.pid)?;
     let every = Duration::from_secs(args.keep_alive.into()) / args.connections;
@@ -89,13 +90,13 @@ pub fn run(args: &IdleArgs) -> Result<(), Failure> {
     let cost = meter.read()?;
     drop(progress);
 
-    let more = f64::from(args.connections - args.base);
+    let more = f64::from(args.connections - base);
     let growth = base_memory.zip(memory).map(|(base, all)| (all.pss as f64 - base.pss as f64) / more);
     let report = Report {
         workload: "idle",
         url: &args.target.url,
         connections: args.connections,
-        base: args.base,
+        base,
         keep_alive: args.keep_alive,
         base_memory,
         memory,

@@ -39,10 +39,6 @@ pub struct TargetArgs {
     #[arg(short = 'P', long)]
     password: Option<String>,
 
-    /// Tokens, one a line, which the clients use in turn as passwords, with the user name that each is for
-    #[arg(long, value_name = "FILE", conflicts_with = "password")]
-    tokens: Option<PathBuf>,
-
     /// Certificate authorities to trust, PEM [default: the system's]
     #[arg(long, value_name = "FILE")]
     cafile: Option<PathBuf>,
@@ -154,7 +150,7 @@ impl TargetArgs {
             address,
             version: if self.mqtt_version == 5 { Version::V5 } else { Version::V311 },
             password: self.password.clone().map(String::into_bytes),
-            tokens: self.tokens.as_deref().map_or(Ok(Vec::new()), tokens)?,
+            tokens: Vec::new(),
             request,
             speaks,
             tls,
@@ -174,7 +170,7 @@ impl TargetArgs {
 }
 
 /// Reads tokens and whom they are for, which is not checked here.
-fn tokens(path: &Path) -> Result<Vec<Token>, Failure> {
+pub fn tokens(path: &Path) -> Result<Vec<Token>, Failure> {
     let wrong = |reason: &dyn std::fmt::Display| Failure::Usage(format!("--tokens {}: {reason}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
     let user = |token: &str| {

@@ -494,7 +494,12 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<StdListener> {
 fn hub_limits(config: &Config) -> HubLimits {
     let limits = &config.limits;
     HubLimits {
-        queue: QueueLimits { messages: limits.queue_messages, bytes: limits.queue_bytes },
+        queue: QueueLimits {
+            messages: limits.queue_messages,
+            // A stay ends with a line of the roster and one for services, and may have begun a moment before.
+            own: limits.queue_messages.saturating_add(4 * config.rooms.members.unwrap_or(10_000)),
+            bytes: limits.queue_bytes,
+        },
         subscriptions: limits.subscriptions,
         sessions: KeptLimits {
             all: limits.sessions,

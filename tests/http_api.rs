@@ -316,6 +316,22 @@ fn who_is_disconnected_may_come_back() {
 }
 
 #[test]
+fn a_place_that_is_held_for_somebody_ends_too() {
+    for order in ["disconnect", "revoke"] {
+        let broker = Broker::shipped_with(closed);
+        let _bob = enter(&broker, "bob", "demo");
+        let mut alice = enter(&broker, "alice", "demo");
+        alice.hang_up();
+        broker.wait_for_connections(1);
+        let members = || ask(&broker, KEY, "GET", "/api/rooms/demo", "").json()["members"].clone();
+        assert_eq!(members(), 2, "it is held");
+        assert_eq!(post(&broker, &format!("/api/users/alice/{order}"), json!({})).status, 204);
+        broker.wait_for_metric("wigwag_room_leaves_total{reason=\"disconnected\"}", 1);
+        assert_eq!(members(), 1);
+    }
+}
+
+#[test]
 fn who_is_revoked_may_not() {
     let broker = Broker::shipped_with(closed);
     let mut alice = enter(&broker, "alice", "demo");

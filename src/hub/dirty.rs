@@ -22,6 +22,8 @@ pub struct Dirty {
     expired: u64,
     /// Deliveries since this was last asked, and what takes about as long.
     work: usize,
+    /// Stays that began, ended or went to another session, since this was last asked.
+    changes: usize,
 }
 
 impl Dirty {
@@ -51,6 +53,15 @@ impl Dirty {
     /// Has the connection of a session ended once it has been sent what it was given.
     pub fn close_afterwards(&mut self, session: &Arc<Session>, close: Close) {
         self.ending.push((Arc::clone(session), close));
+    }
+
+    /// Notes a change of a roster.
+    pub(crate) fn changed(&mut self) {
+        self.changes += 1;
+    }
+
+    pub fn take_changes(&mut self) -> usize {
+        std::mem::take(&mut self.changes)
     }
 
     /// How much has been done since [`Dirty::take_work`].

@@ -136,6 +136,11 @@ impl Message {
         self.publisher
     }
 
+    /// Whether the server itself says it, or a service behind it.
+    pub fn is_own(&self) -> bool {
+        self.publisher == SubscriberId::SERVER
+    }
+
     /// The same message as if it had come at `now`, from which its expiry counts: a will is published when it is sent.
     pub fn expiring(self, seconds: Option<u32>, now: Instant) -> Self {
         let expires = seconds.map(|seconds| now + Duration::from_secs(seconds.into()));

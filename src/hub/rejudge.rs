@@ -121,6 +121,8 @@ impl Hub {
                 self.remove(&session, REVOKED, now);
             }
         }
+        let revocations = self.policy.auth.revocations();
+        self.end_held(now, |member| revocations.is_user_revoked(&member.user, member.since));
     }
 
     /// Ends a session for good, and its connection with that word if it has one.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 pub const LIMITS: HubLimits = HubLimits {
-    queue: QueueLimits { messages: 100, bytes: 100_000 },
+    queue: QueueLimits { messages: 100, own: 100, bytes: 100_000 },
     subscriptions: 10,
     sessions: KeptLimits { all: 10, per_user: 100, per_address: 100 },
     retained_messages: 10,

@@ -171,6 +171,22 @@ impl Throttle {
     }
 }
 
+impl Throttle {
+    /// How long it takes until a class may have something again.
+    pub fn owes(&self, class: ClassTag, rate: &Rate, now: Nanos) -> Duration {
+        let price = Price::of(rate, 0);
+        let debt = self.classes.iter().find(|(known, _)| *known == class);
+        Duration::from_nanos(debt.map_or(0, |(_, bucket)| bucket.wait(&price, now)))
+    }
+
+    /// Takes so many messages of a class that have been made already.
+    pub fn charge_class(&mut self, class: ClassTag, rate: &Rate, messages: usize, now: Nanos) {
+        let price = Price::of(rate, 0);
+        let bucket = of_the_class(&mut self.classes, class, now);
+        (0..messages).for_each(|_| bucket.charge(&price, now));
+    }
+}
+
 type ClassBuckets = SmallVec<[(ClassTag, Bucket); 2]>;
 
 /// The bucket of a class, made if it is not there.
@@ -330,6 +346,19 @@ mod tests {
             throttles.of(&format!("user-{n}"), None, 60 * SECOND);
         }
         assert!(throttles.users.lock().of.len() <= LEAST);
+    }
+
+    #[test]
+    fn what_a_class_has_made_already_is_waited_for_before_the_next() {
+        let rules = super::super::Rules::new(&Default::default(), false, 0);
+        let tag = rules.tag(rules.table.named("signal")).expect("a class");
+        let mut one = throttles(rate(0, 0, 1), rate(0, 0, 1), rate(0, 0, 1)).of("alice", None, 0);
+        let slow = rate(10, 0, 2);
+        assert_eq!(one.owes(tag, &slow, 0), Duration::ZERO);
+        one.charge_class(tag, &slow, 50, 0);
+        assert_eq!(one.owes(tag, &slow, 0), Duration::from_secs(3));
+        assert_eq!(one.owes(tag, &slow, 3 * SECOND), Duration::ZERO);
+        assert_eq!(one.owes(tag, &rate(0, 0, 1), 0), Duration::ZERO, "no bound");
     }
 
     #[test]

@@ -6,7 +6,11 @@ use super::{
     Meaning,
     table::{ClassId, ClassSet, PublishDecision, TopicTable, Who},
 };
-use crate::{config::TopicRows, hub::Message, wire::mqtt::QoS};
+use crate::{
+    config::{Rate, TopicRows},
+    hub::Message,
+    wire::mqtt::QoS,
+};
 
 /// See the module.
 #[derive(Debug)]
@@ -86,6 +90,13 @@ impl Rules {
     pub fn signal_topic(&self, room: &str) -> Option<String> {
         let (class, _) = self.table.rows().find(|(_, row)| row.joins && !row.filter.has_user())?;
         self.table.topic(class, room, "")
+    }
+
+    /// The class by whose topics rooms are joined, and how fast one connection may use it: a join and a leave count there,
+    /// since they make a message for everybody in the room, too.
+    pub fn joining(&self) -> Option<(ClassTag, Rate)> {
+        let (class, row) = self.table.rows().find(|(_, row)| row.joins)?;
+        Some((self.tag(Some(class))?, row.rate))
     }
 
     /// Where a user is told what was refused.

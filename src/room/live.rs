@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    Held, Join, Member, Reason, Refused, Room,
-    registry::{HubRoom, SessionRef, Shard},
+    Held, Join, Reason, Refused, Room,
+    registry::{HubMember, HubRoom, SessionRef, Shard},
 };
 use crate::{
     hub::{Dirty, Due, Hub, SubscriberId, TimerKey, Will},
@@ -147,6 +147,7 @@ impl Hub {
         let Ok(joined) = room.join(user, &own, None, now, SystemTime::now()) else { return };
         let announce = |room: &HubRoom, dirty: &mut Dirty| {
             if let Some(member) = room.member(user) {
+                dirty.changed();
                 self.write_presence(name, member, dirty);
             }
         };
@@ -305,9 +306,10 @@ impl Hub {
         reason: Reason,
         now: Instant,
         dirty: &mut Dirty,
-    ) -> Option<Member<SessionRef, Keeping>> {
+    ) -> Option<HubMember> {
         let room = shard.get_mut(name)?;
         let gone = room.leave(user)?;
+        dirty.changed();
         let empty = room.is_empty();
         if room.locked() {
             self.rooms.note_closed(name, Some(room));
@@ -406,7 +408,7 @@ impl Hub {
         Ok(())
     }
 
-    fn write_presence(&self, room: &str, member: &Member<SessionRef, Keeping>, dirty: &mut Dirty) {
+    fn write_presence(&self, room: &str, member: &HubMember, dirty: &mut Dirty) {
         let Some(topic) = self.policy.rules().presence_topic(room, &member.user) else { return };
         let instance = self.instance(member.session.1);
         let payload = serde_json::to_vec(&Entry::of(member, &instance)).unwrap_or_default();
@@ -554,7 +556,7 @@ pub struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    pub(super) fn of(member: &'a Member<SessionRef, Keeping>, instance: &'a str) -> Self {
+    pub(super) fn of(member: &'a HubMember, instance: &'a str) -> Self {
         let meta = member.meta.as_ref().and_then(|meta| serde_json::from_slice(meta).ok());
         Self { username: &member.user, status: "online", instance, since: timestamp(member.since), meta }
     }

@@ -234,11 +234,12 @@ impl Hub {
     fn clear_out(&self, shard: &mut Shard, room: &str, order: &Moderation, now: Instant, dirty: &mut Dirty) {
         let users: Vec<_> =
             shard.get(room).into_iter().flat_map(|found| found.members()).map(|member| member.user.clone()).collect();
-        for user in users {
-            self.leave(shard, room, &user, Reason::Closed, now, dirty);
-        }
+        // First nobody reads there any more: that all the others leave is of no use to who is going, too.
         for session in self.sessions_in_room(room) {
             self.take_out_of_room(&session, room, Over::Closed, order.reason.as_deref(), dirty);
+        }
+        for user in users {
+            self.leave(shard, room, &user, Reason::Closed, now, dirty);
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use super::{Closed, Room, live::Keeping};
+use super::{Closed, Member, Room, live::Keeping};
 use crate::{
     config::{PresenceConfig, RoomsConfig},
     hub::{Message, SubscriberId, TimerKey},
@@ -43,6 +43,7 @@ impl PartialEq for SessionRef {
 }
 
 pub(super) type HubRoom = Room<SessionRef, Keeping>;
+pub(crate) type HubMember = Member<SessionRef, Keeping>;
 pub(super) type Shard = HashMap<Box<str>, HubRoom>;
 
 /// See the module.

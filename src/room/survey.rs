@@ -8,7 +8,10 @@ use std::{
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{Entry, Member, SessionRef, registry::HubRoom};
+use super::{
+    Entry, Reason,
+    registry::{HubMember, HubRoom},
+};
 use crate::{
     hub::{DISCONNECTED, Dirty, Hub},
     policy::base,
@@ -62,7 +65,7 @@ impl Hub {
     pub fn survey(&self, name: &str, now: Instant) -> Option<Survey> {
         let shard = self.rooms.lock(name);
         let room = shard.get(name).filter(|room| !room.is_empty())?;
-        let entry = |member: &Member<SessionRef, _>| {
+        let entry = |member: &HubMember| {
             let instance = self.instance(member.session.1);
             to_raw_value(&Entry::of(member, &instance)).ok()
         };
@@ -100,6 +103,28 @@ impl Hub {
         for session in &sessions {
             self.remove(session, DISCONNECTED, now);
         }
-        !sessions.is_empty()
+        let held = self.end_held(now, |member| *member.user == *user || base(&member.user) == user);
+        held || !sessions.is_empty()
+    }
+
+    /// Ends the stays of such members whose places are held: their sessions may be gone. Says whether there was any.
+    pub(crate) fn end_held(&self, now: Instant, concerns: impl Fn(&HubMember) -> bool) -> bool {
+        let held = |room: &HubRoom| -> Vec<Box<str>> {
+            let members = room.members().iter().filter(|member| member.held.is_some() && concerns(member));
+            members.map(|member| member.user.clone()).collect()
+        };
+        let mut rooms = Vec::<Box<str>>::new();
+        self.rooms.each(|name, room| rooms.extend((!held(room).is_empty()).then(|| name.into())));
+        let mut found = false;
+        for name in &rooms {
+            let mut dirty = Dirty::default();
+            let mut shard = self.rooms.lock(name);
+            for user in shard.get(name).map(held).unwrap_or_default() {
+                found |= self.leave(&mut shard, name, &user, Reason::Disconnected, now, &mut dirty).is_some();
+            }
+            drop(shard);
+            dirty.flush(self, now);
+        }
+        found
     }
 }

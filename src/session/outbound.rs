@@ -28,6 +28,9 @@ use crate::{
 pub struct QueueLimits {
     /// Messages waiting to be sent for the first time.
     pub messages: usize,
+    /// The same of the server's own, which are counted apart: a room that is closed, or that everybody joins at once, is
+    /// that many lines of a roster, and whoever misses one of them believes in a ghost.
+    pub own: usize,
     /// Topic, property and payload bytes of those, and of what is in flight and may have to be sent again.
     pub bytes: usize,
 }
@@ -124,10 +127,12 @@ pub struct Outbound {
     cursors: Vec<Cursor>,
     /// How many of `queue`, from the back, wait for what the cursors bring; none without a cursor.
     behind: u32,
+    /// How many of `queue` are the server's own.
+    own: u32,
     /// In the order of their first transmission.
     flight: VecDeque<InFlight>,
     /// How many of `flight`, from the front, went out on the present connection.
-    sent: u32,
+    sent: u16,
     last_packet_id: u16,
 }
 
@@ -149,12 +154,12 @@ impl Outbound {
             QoS::AtMostOnce => (2 + usize::from(self.collecting()), Queued::Dropped),
             QoS::AtLeastOnce | QoS::ExactlyOnce => (4, Queued::Overflow),
         };
-        let size = delivery.message.size();
-        if !self.has_room(size, limits, quarters) {
+        let message = &delivery.message;
+        if !self.has_room(message, limits, quarters) {
             if otherwise == Queued::Overflow {
                 *expired += self.forget_expired(now);
             }
-            if !self.has_room(size, limits, quarters) {
+            if !self.has_room(message, limits, quarters) {
                 return otherwise;
             }
         }
@@ -162,15 +167,20 @@ impl Outbound {
         if self.collecting() && (self.behind as usize) < limits.messages / 2 && self.bytes <= limits.bytes / 4 {
             self.behind += 1;
         }
-        self.bytes += size;
+        self.bytes += message.size();
+        self.own += u32::from(message.is_own());
         self.queue.push_back(Delivery { live: connected, ..delivery });
         Queued::Accepted
     }
 
-    /// Whether so many bytes more leave the queue within so many quarters of its limits. One message always has room.
-    fn has_room(&self, size: usize, limits: &QueueLimits, quarters: usize) -> bool {
-        let few = self.queue.is_empty() || self.queue.len() < limits.messages * quarters / 4;
-        few && (self.bytes == 0 || self.bytes + size <= limits.bytes * quarters / 4)
+    /// Whether a message leaves the queue within so many quarters of its limits. One message always has room.
+    fn has_room(&self, message: &Message, limits: &QueueLimits, quarters: usize) -> bool {
+        let (waiting, most) = match message.is_own() {
+            true => (self.own as usize, limits.own),
+            false => (self.queue.len() - self.own as usize, limits.messages),
+        };
+        let few = self.queue.is_empty() || waiting < most * quarters / 4;
+        few && (self.bytes == 0 || self.bytes + message.size() <= limits.bytes * quarters / 4)
     }
 
     fn forget_expired(&mut self, now: Instant) -> u64 {
@@ -185,6 +195,7 @@ impl Outbound {
             let expired = is_void(&delivery.message);
             if expired {
                 self.bytes -= delivery.message.size();
+                self.own -= u32::from(delivery.message.is_own());
                 self.behind -= u32::from(at >= front);
             }
             at += 1;
@@ -273,13 +284,14 @@ impl Outbound {
 
     pub fn push_in_front(&mut self, delivery: Delivery) {
         self.bytes += delivery.message.size();
+        self.own += u32::from(delivery.message.is_own());
         self.queue.insert(self.front_len(), delivery);
     }
 
     /// The next transmission, while `window` (the smaller of both sides' limits) has room. Messages whose expiry has
     /// passed are left out and counted in `expired` [MQTT-3.3.2-5].
     pub fn next(&mut self, window: u16, now: Instant, expired: &mut u64) -> Option<Transmit> {
-        if (self.sent as usize) < self.flight.len() {
+        if usize::from(self.sent) < self.flight.len() {
             return self.resend(window);
         }
         while let Some(front) = self.queue.front().filter(|_| self.has_front()) {
@@ -305,10 +317,10 @@ impl Outbound {
     }
 
     fn resend(&mut self, window: u16) -> Option<Transmit> {
-        if self.sent >= u32::from(window) {
+        if self.sent >= window {
             return None;
         }
-        let entry = &self.flight[self.sent as usize];
+        let entry = &self.flight[usize::from(self.sent)];
         self.sent += 1;
         let packet_id = entry.packet_id;
         Some(match &entry.delivery {
@@ -395,6 +407,7 @@ impl Outbound {
             return None;
         }
         let delivery = self.queue.pop_front()?;
+        self.own -= u32::from(delivery.message.is_own());
         give_back(&mut self.queue);
         Some(delivery)
     }
@@ -416,7 +429,7 @@ impl Outbound {
         let entry = if position == 0 { self.flight.pop_front() } else { self.flight.remove(position) };
         let delivery = entry.and_then(|entry| entry.delivery);
         self.bytes -= delivery.map_or(0, |delivery| delivery.message.size());
-        if position < self.sent as usize {
+        if position < usize::from(self.sent) {
             self.sent -= 1;
         }
         give_back(&mut self.flight);

@@ -96,6 +96,10 @@ impl Handler for Turn<'_> {
         if work.session.epoch() != work.epoch {
             return Err(Stop::Replaced); // whatever it still says, the session is another connection's
         }
+        let moves = matches!(packet, Packet::Subscribe(_) | Packet::Unsubscribe(_));
+        if moves {
+            work.rested()?;
+        }
         if let Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::PingReq | Packet::Auth(_) = packet {
             work.admit(None, bytes.len()).map_err(Stop::Later)?; // there is no refusing these: they wait as long as it takes
         }
@@ -135,6 +139,9 @@ impl Handler for Turn<'_> {
                 work.goodbye(&disconnect);
                 return Err(Stop::Goodbye);
             }
+        }
+        if moves {
+            work.pay_for_changes();
         }
         if work.scratch.dirty.work() < DELIVERIES { Ok(()) } else { Err(Stop::Pause) }
     }
@@ -181,6 +188,28 @@ impl Work<'_> {
             Err(Stop::Later(wait))
         } else {
             Ok(Admitted::Never)
+        }
+    }
+
+    /// Whether joins and leaves that it made have been paid for.
+    fn rested(&mut self) -> Result<(), Stop> {
+        self.scratch.dirty.take_changes();
+        let Some((class, rate)) = self.edge.hub.policy.rules().joining() else { return Ok(()) };
+        let now = self.edge.hub.nanos(self.now);
+        match self.throttle.as_ref().map_or(Duration::ZERO, |throttle| throttle.owes(class, &rate, now)) {
+            Duration::ZERO => Ok(()),
+            wait => Err(Stop::Later(wait)),
+        }
+    }
+
+    /// Everybody in a room is told who comes and goes there: that counts like what a client says itself.
+    fn pay_for_changes(&mut self) {
+        let changes = self.scratch.dirty.take_changes();
+        if changes > 0
+            && let Some((class, rate)) = self.edge.hub.policy.rules().joining()
+        {
+            let now = self.edge.hub.nanos(self.now);
+            self.throttled().charge_class(class, &rate, changes, now);
         }
     }
 

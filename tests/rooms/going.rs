@@ -311,3 +311,26 @@ fn a_room_is_gone_with_its_last_member_and_all_it_held() {
     alice.disconnect();
     broker.wait_until("nothing is left", |running| running.held() == wigwag::hub::Held::default());
 }
+
+/// Both are the server's own messages, of which there can be more at once than a queue has room for others'.
+#[test]
+fn nobody_is_thrown_out_by_those_who_come_and_go() {
+    let broker = house(LONG, |_| {});
+    let mut walter = watching(&broker, "demo");
+    let mut alice = broker.connect(user(Version::V5, "a", "alice"));
+    // Ten seconds' worth at the pace of the class, and more than the burst that it allows.
+    let filter = b"\0\x11rooms/demo/signal";
+    let (subscribe, unsubscribe) =
+        ([b"\x82\x17\0\x01\0", &filter[..], b"\x01"], [b"\xA2\x16\0\x02\0", &filter[..], b""]);
+    alice.send_bytes(&[subscribe.concat(), unsubscribe.concat()].concat().repeat(500));
+    // The first six seconds' worth comes at once, or the reader would wait for longer.
+    let mut here = false;
+    for _ in 0..600 {
+        let change = walter.expect_message();
+        assert_eq!(entry(&change).0, "alice");
+        assert_ne!(!change.payload.is_empty(), here, "one joins and leaves in turn");
+        here = !here;
+    }
+    assert_eq!(broker.metric("wigwag_sessions_overflowed_total"), 0);
+    assert!(broker.metric("wigwag_room_leaves_total") < 500, "the others wait");
+}

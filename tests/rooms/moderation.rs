@@ -247,3 +247,37 @@ fn an_order_that_is_none_or_not_hers_is_refused_and_nobody_hears_it() {
     bob.expect_nothing();
     assert_eq!(broker.running().held().members, 3);
 }
+
+#[test]
+fn a_large_room_is_closed_and_who_looks_on_misses_nothing() {
+    const MEMBERS: usize = 150;
+    let broker = house(LONG, |config| {
+        config.limits.queue_messages = 100;
+        config.limits.connections_per_address = None;
+    });
+    let mut observer = observer(&broker);
+    for filter in ["events/#", "rooms/+/presence/+"] {
+        observer.subscribe(filter, 1);
+    }
+    let mut ada = moderator(&broker);
+    let mut members: Vec<_> = (0..MEMBERS)
+        .map(|n| member(&broker, user(Version::V311, &format!("m{n}"), &format!("m{n}")), "ours"))
+        .collect();
+    // Ada and her room, and the others: a line of the roster and an event each.
+    for _ in 0..3 + 2 * MEMBERS {
+        observer.expect_message();
+    }
+    gives(&mut ada, json!({ "action": "close" }));
+    let mut left = Vec::new();
+    for _ in 0..2 * (MEMBERS + 1) + 1 {
+        let message = observer.expect_message();
+        if message.topic == "events/member/left" {
+            left.push(body(&message)["user"].as_str().expect("a user").to_owned());
+        }
+    }
+    left.sort();
+    left.dedup();
+    assert_eq!(left.len(), MEMBERS + 1, "each once");
+    assert_eq!(broker.metric("wigwag_sessions_overflowed_total"), 0);
+    members.iter_mut().for_each(Connection::ping);
+}

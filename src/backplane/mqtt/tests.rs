@@ -54,7 +54,7 @@ impl World {
 
     fn probing(every: Duration) -> Self {
         let limits = HubLimits {
-            queue: QueueLimits { messages: 100, bytes: 100_000 },
+            queue: QueueLimits { messages: 100, own: 100, bytes: 100_000 },
             subscriptions: 10,
             sessions: KeptLimits { all: 10, per_user: 10, per_address: 10 },
             retained_messages: 1000,

@@ -20,7 +20,7 @@ use crate::{
     wire::mqtt::{Packet, QoS, RetainHandling, SubscribeOptions, Version, topic},
 };
 
-const QUEUE: QueueLimits = QueueLimits { messages: 40, bytes: 100_000 };
+const QUEUE: QueueLimits = QueueLimits { messages: 40, own: 40, bytes: 100_000 };
 const PORTION: usize = QUEUE.messages / 4;
 /// Of `testing::terms`.
 const WINDOW: usize = 100;

@@ -124,7 +124,7 @@ fn retained_messages_are_counted_right_from_many_threads() {
 #[test]
 fn messages_published_at_once_all_arrive_without_anybody_asking_again() {
     let world = World::with(crate::hub::HubLimits {
-        queue: crate::session::QueueLimits { messages: 10_000, bytes: 1 << 24 },
+        queue: crate::session::QueueLimits { messages: 10_000, own: 10_000, bytes: 1 << 24 },
         ..LIMITS
     });
     let peer = world.connect("client", CLEAN);

@@ -182,7 +182,7 @@ fn deep_topics_count_for_the_tree_that_they_need() {
 
 #[test]
 fn more_retained_messages_than_the_queue_holds_all_arrive() {
-    let queue = QueueLimits { messages: 4, bytes: 1000 };
+    let queue = QueueLimits { messages: 4, own: 4, bytes: 1000 };
     let world = World::with(HubLimits { queue, ..LIMITS });
     for name in 0..10 {
         world.retain(&format!("a/b/{name}"), b".", None).unwrap();
@@ -210,7 +210,7 @@ fn a_session_has_so_many_subscriptions_and_no_more() {
 
 #[test]
 fn a_receiver_that_overflows_is_closed_and_its_memory_given_back() {
-    let queue = QueueLimits { messages: 3, bytes: 1000 };
+    let queue = QueueLimits { messages: 3, own: 3, bytes: 1000 };
     let mut world = World::with(HubLimits { queue, ..LIMITS });
     let slow = world.connect("slow", KEPT);
     let away = world.connect("away", KEPT);

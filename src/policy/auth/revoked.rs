@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::{Identity, token::MAX_ID};
-use crate::policy::valid_name;
+use crate::policy::{base, valid_name};
 
 /// How many users, and how many tokens, can be revoked at run time; what is revoked is never forgotten for another.
 const CAPACITY: usize = 100_000;
@@ -150,6 +150,18 @@ impl Revocations {
         let told = self.told.read();
         let outdated = |name: &&str| told.users.get(*name).is_some_and(|since| identity.issued_at <= *since);
         names.iter().any(outdated) || id.is_some_and(|id| told.tokens.contains(id))
+    }
+
+    /// Whether whoever has gone by that name since then is good no more, as far as the name tells.
+    pub fn is_user_revoked(&self, user: &str, since: SystemTime) -> bool {
+        let names = [user, base(user)];
+        let listed = self.listed.read();
+        if names.iter().any(|name| listed.users.contains(*name)) {
+            return true;
+        }
+        drop(listed);
+        let told = self.told.read();
+        names.iter().any(|name| told.users.get(*name).is_some_and(|revoked| since <= *revoked))
     }
 
     /// Tells of each change, after which live connections are to be looked at again.

@@ -23,7 +23,7 @@ const QUEUE: usize = 40;
 
 fn edge() -> Arc<Edge> {
     let limits = HubLimits {
-        queue: QueueLimits { messages: QUEUE, bytes: 1 << 20 },
+        queue: QueueLimits { messages: QUEUE, own: QUEUE, bytes: 1 << 20 },
         subscriptions: 10,
         sessions: KeptLimits { all: 10, per_user: 10, per_address: 10 },
         retained_messages: 10,

@@ -7,7 +7,7 @@ use crate::session::testing::{delivery, expiring_message, id, message};
 
 mod model;
 
-const LIMITS: QueueLimits = QueueLimits { messages: 100, bytes: 100_000 };
+const LIMITS: QueueLimits = QueueLimits { messages: 100, own: 100, bytes: 100_000 };
 
 /// An outgoing side, driven by one line for each event.
 struct Script {
@@ -180,7 +180,7 @@ fn qos_0_is_not_kept_for_the_absent() {
 
 #[test]
 fn qos_0_takes_half_of_the_queue_and_the_rest_overflows() {
-    let limits = QueueLimits { messages: 4, bytes: 1000 };
+    let limits = QueueLimits { messages: 4, own: 4, bytes: 1000 };
     let mut outbound = Outbound::default();
     let mut push = |qos| outbound.push(delivery(&message("a", b""), qos), &limits, true, Instant::now(), &mut 0);
     assert_eq!([0; 3].map(|_| push(QoS::AtMostOnce)), [Queued::Accepted, Queued::Accepted, Queued::Dropped]);
@@ -190,7 +190,7 @@ fn qos_0_takes_half_of_the_queue_and_the_rest_overflows() {
 
 #[test]
 fn bytes_are_limited_like_messages_but_one_message_always_has_room() {
-    let limits = QueueLimits { messages: 100, bytes: 100 };
+    let limits = QueueLimits { messages: 100, own: 100, bytes: 100 };
     let mut outbound = Outbound::default();
     let large = message("t", &[0; 199]);
     let small = message("t", &[0; 49]);
@@ -208,7 +208,7 @@ fn bytes_are_limited_like_messages_but_one_message_always_has_room() {
 
 #[test]
 fn what_is_not_acknowledged_counts_in_bytes_until_it_need_not_be_sent_again() {
-    let limits = QueueLimits { messages: 100, bytes: 100 };
+    let limits = QueueLimits { messages: 100, own: 100, bytes: 100 };
     let mut outbound = Outbound::default();
     let message = message("t", &[0; 49]);
     let now = Instant::now();
@@ -249,7 +249,7 @@ fn identifiers_go_once_around_and_leave_out_0_and_what_is_in_use() {
 #[test]
 fn all_identifiers_can_be_in_use_and_the_only_free_one_is_found_at_once() {
     let mut outbound = Outbound::default();
-    let limits = QueueLimits { messages: 70_000, bytes: 1_000_000 };
+    let limits = QueueLimits { messages: 70_000, own: 70_000, bytes: 1_000_000 };
     let delivery = delivery(&message("a", b""), QoS::AtLeastOnce);
     for _ in 0..70_000 {
         outbound.push(delivery.clone(), &limits, true, Instant::now(), &mut 0);
@@ -262,7 +262,7 @@ fn all_identifiers_can_be_in_use_and_the_only_free_one_is_found_at_once() {
             delivery: Some(delivery.clone()),
         })
         .collect();
-    outbound.sent = outbound.flight.len() as u32;
+    outbound.sent = outbound.flight.len() as u16;
     assert!(outbound.next(u16::MAX, Instant::now(), &mut 0).is_none());
     for free in [1, 40_000, u16::MAX] {
         assert!(outbound.puback(id(free)));

@@ -12,7 +12,7 @@ use crate::{
     wire::mqtt::{QoS, Version},
 };
 
-const LIMITS: QueueLimits = QueueLimits { messages: 100, bytes: 1 << 20 };
+const LIMITS: QueueLimits = QueueLimits { messages: 100, own: 100, bytes: 1 << 20 };
 const CLOSE: Close = Close { reason: ReasonCode::SERVER_SHUTTING_DOWN, what: "over" };
 
 /// A session whose client is the script.

@@ -128,7 +128,7 @@ struct Accepted {
 }
 
 fn push(outbound: &mut Outbound, serial: usize, qos: u8, connected: bool, accepted: &mut Accepted) {
-    let limits = QueueLimits { messages: 12, bytes: 1000 };
+    let limits = QueueLimits { messages: 12, own: 12, bytes: 1000 };
     let qos = QoS::from_bits(qos).unwrap();
     let before = outbound.queued();
     match outbound.push(delivery(&message(&serial.to_string(), b""), qos), &limits, connected, Instant::now(), &mut 0) {

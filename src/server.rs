@@ -405,9 +405,12 @@ impl Running {
         let Shared { edge, hub, .. } = &*self.shared;
         edge.throttles.replace(config.rate.clone());
         edge.strikes.replace(config.abuse.clone());
-        hub.metrics.name_classes(&hub.policy.rules().table);
+        let before = hub.policy.rules();
+        hub.metrics.name_classes(&before.table);
         hub.policy.replace_table(&config.topics);
+        hub.metrics.latency.follow(&hub.policy.rules());
         hub.rejudge_all(Instant::now());
+        hub.move_rosters(&before);
         self.shared.config.needs_restart(config)
     }
 

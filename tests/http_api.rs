@@ -320,7 +320,7 @@ fn a_place_that_is_held_for_somebody_ends_too() {
     for order in ["disconnect", "revoke"] {
         let broker = Broker::shipped_with(closed);
         let _bob = enter(&broker, "bob", "demo");
-        let mut alice = enter(&broker, "alice", "demo");
+        let alice = enter(&broker, "alice", "demo");
         alice.hang_up();
         broker.wait_for_connections(1);
         let members = || ask(&broker, KEY, "GET", "/api/rooms/demo", "").json()["members"].clone();

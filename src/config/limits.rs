@@ -38,7 +38,8 @@ pub struct Limits {
     /// Topic aliases of one MQTT 5.0 connection, in each direction. 0 to 65535; 0 = off.
     pub topic_aliases: u16,
     /// Messages waiting to be sent to one session, connected or not; retained ones that it subscribes to take a quarter
-    /// at a time. 1 to 1000000.
+    /// at a time. The server's own, such as rosters and events, have as much beside it, and room for four of each member
+    /// of the largest room. 1 to 1000000.
     pub queue_messages: usize,
     /// Payload and topic bytes waiting to be sent to one session, or sent to it and unacknowledged. Size, 1 KiB to
     /// 1 GiB.

@@ -23,7 +23,8 @@ use crate::wire::mqtt::QoS;
 /// One `[[topic]]` of the configuration: a class of topics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicRow {
-    /// What the class is called in metrics, in logs and by `wigwag explain`. 1 to 32 of a-z, 0-9, "-" and "_"; not
+    /// What the class is called in metrics, in logs and by `wigwag explain`; the server knows the classes that it
+    /// writes itself by the names presence, control, errors, ice and inbox. 1 to 32 of a-z, 0-9, "-" and "_"; not
     /// "open".
     pub name: String,
     /// Which topics it is about. A topic filter of at most 16 levels; a level may also be {room} or {user} (any name,

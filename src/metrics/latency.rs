@@ -8,14 +8,14 @@ use std::{
     array,
     collections::BTreeMap,
     fmt::Write as _,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU8, AtomicU64, Ordering},
     time::Instant,
 };
 
 use parking_lot::Mutex;
 
 use super::CLASSES;
-use crate::policy::{ClassTag, table::TopicTable};
+use crate::policy::{ClassTag, Rules, table::TopicTable};
 
 /// Upper bounds of the buckets, in microseconds; one more has no bound.
 const BOUNDS: [u64; 16] = [
@@ -30,6 +30,8 @@ pub struct Latency {
     /// By class of the table in force, since that was last moved to `named`.
     by_class: Box<[Counts; CLASSES]>,
     named: Mutex<BTreeMap<Box<str>, Histogram>>,
+    /// Which table that is; what was judged by another is not counted.
+    generation: AtomicU8,
 }
 
 struct Counts {
@@ -46,17 +48,24 @@ struct Histogram {
 impl Default for Latency {
     fn default() -> Self {
         let counts = |_| Counts { buckets: array::from_fn(|_| AtomicU64::new(0)), micros: AtomicU64::new(0) };
-        Self { by_class: Box::new(array::from_fn(counts)), named: Mutex::default() }
+        Self { by_class: Box::new(array::from_fn(counts)), named: Mutex::default(), generation: AtomicU8::new(0) }
     }
 }
 
 impl Latency {
+    /// Counts by another table from now on, which is in force.
+    pub fn follow(&self, rules: &Rules) {
+        self.generation.store(rules.generation(), Ordering::Relaxed);
+    }
+
     /// Counts messages that have just been handed to a socket: of which class, and when they were received.
     pub fn record(&self, handed: impl Iterator<Item = (ClassTag, Instant)>) {
         let mut now = None;
         for (class, received) in handed {
             let now = *now.get_or_insert_with(Instant::now);
-            let Some(counts) = self.by_class.get(usize::from(class.class().0)) else { continue };
+            let counts = self.by_class.get(usize::from(class.class().0));
+            let current = class.generation() == self.generation.load(Ordering::Relaxed);
+            let Some(counts) = counts.filter(|_| current) else { continue };
             let micros = now.saturating_duration_since(received).as_micros() as u64;
             let bucket = BOUNDS.partition_point(|bound| *bound < micros);
             counts.buckets[bucket].fetch_add(1, Ordering::Relaxed);
@@ -104,7 +113,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::policy::Rules;
 
     #[test]
     fn each_class_has_its_deliveries_in_buckets_under_its_name() {
@@ -128,5 +136,10 @@ mod tests {
         assert!(figure(&format!("{NAME}_sum{{class=\"signal\"}}")) >= 20.7);
         assert_eq!(figure(&format!("{NAME}_count{{class=\"chat\"}}")), 1.0);
         assert!(!text.contains("presence"), "{text}");
+        let next = Rules::new(&Default::default(), false, 1);
+        latency.follow(&next);
+        latency.record([(tag("chat"), ago(0))].into_iter());
+        latency.name_classes(&next.table);
+        assert_eq!(latency.render(), text, "of the table before");
     }
 }

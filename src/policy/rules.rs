@@ -32,6 +32,11 @@ pub struct ClassTag {
 }
 
 impl ClassTag {
+    /// Which table that is, among those that were in force.
+    pub fn generation(self) -> u8 {
+        self.generation
+    }
+
     /// The class's place in its table.
     pub fn class(self) -> ClassId {
         self.class
@@ -54,7 +59,7 @@ impl Rules {
         Self { generation, presence, control, errors, ice, inbox, table }
     }
 
-    pub(super) fn generation(&self) -> u8 {
+    pub(crate) fn generation(&self) -> u8 {
         self.generation
     }
 

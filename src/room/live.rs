@@ -408,7 +408,7 @@ impl Hub {
         Ok(())
     }
 
-    fn write_presence(&self, room: &str, member: &HubMember, dirty: &mut Dirty) {
+    pub(super) fn write_presence(&self, room: &str, member: &HubMember, dirty: &mut Dirty) {
         let Some(topic) = self.policy.rules().presence_topic(room, &member.user) else { return };
         let instance = self.instance(member.session.1);
         let payload = serde_json::to_vec(&Entry::of(member, &instance)).unwrap_or_default();

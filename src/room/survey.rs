@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     hub::{DISCONNECTED, Dirty, Hub},
-    policy::base,
-    wire::mqtt::ReasonCode,
+    policy::{Rules, base},
+    wire::mqtt::{QoS, ReasonCode},
 };
 
 /// A room in a list.
@@ -126,5 +126,28 @@ impl Hub {
             dirty.flush(self, now);
         }
         found
+    }
+
+    /// Another table is in force: rosters go to where it has them, and what is retained in rooms where it has nothing of
+    /// theirs goes.
+    pub(crate) fn move_rosters(&self, before: &Rules) {
+        let now = self.policy.rules();
+        let mut rooms = Vec::<Box<str>>::new();
+        self.rooms.each(|name, room| rooms.extend((!room.is_empty()).then(|| name.into())));
+        for name in &rooms {
+            let (mut dirty, shard) = (Dirty::default(), self.rooms.lock(name));
+            for member in shard.get(name).map(|room| room.members()).unwrap_or_default() {
+                let [was, is] = [before, &now].map(|rules| rules.presence_topic(name, &member.user));
+                if was != is {
+                    was.into_iter().for_each(|was| self.publish_own(&was, b"", QoS::AtLeastOnce, true, &mut dirty));
+                    self.write_presence(name, member, &mut dirty);
+                }
+            }
+            let kept = now.table.filters_of_room(name);
+            let gone = before.table.filters_of_room(name).into_iter().filter(|filter| !kept.contains(filter));
+            gone.for_each(|filter| self.clear_retained(&filter));
+            drop(shard);
+            dirty.flush(self, Instant::now());
+        }
     }
 }

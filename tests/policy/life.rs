@@ -292,6 +292,32 @@ fn another_table_while_connected() {
     }
 }
 
+#[test]
+fn a_roster_goes_where_the_table_has_it() {
+    let broker = tokens();
+    let mut observer = broker.connect(client(Version::V5, "eve", json!({ "roles": ["observe"] })));
+    let mut alice = broker.connect(client(Version::V5, "alice", demo(&["join"])));
+    assert_eq!(alice.subscribe("rooms/demo/signal", 1), 1);
+    let moved = changed(|config| {
+        let row = config.topics.0.iter_mut().find(|row| row.name == "presence").expect("a row");
+        row.filter = wigwag::config::Pattern::parse("rooms/{room}/who/{user}").expect("a pattern");
+    });
+    let retained = |observer: &mut Connection| {
+        assert_eq!(observer.subscribe("rooms/#", 1), 1);
+        let first = observer.expect_message();
+        observer.expect_nothing();
+        assert_eq!(observer.unsubscribe(&["rooms/#"]), [0]);
+        first.topic
+    };
+    assert_eq!(retained(&mut observer), "rooms/demo/presence/alice");
+    broker.running().apply(&moved);
+    assert_eq!(retained(&mut observer), "rooms/demo/who/alice", "there, and nowhere else");
+    broker.running().apply(&changed(|_| {}));
+    assert_eq!(retained(&mut observer), "rooms/demo/presence/alice");
+    drop(alice);
+    broker.wait_for_connections(1);
+}
+
 /// In this process, too.
 #[test]
 fn another_table_for_a_client_inside() {

@@ -335,6 +335,10 @@ impl Calls {
         cost: Cost,
         acknowledged: u64,
     ) -> Result<(), Failure> {
+        if self.delivered == 0 {
+            let hint = "are the clients' names theirs, and may they publish and subscribe in rooms/bench-…?";
+            return Err(Failure::Runtime(format!("{}: nothing that was sent arrived: {hint}", args.target.url)));
+        }
         let (delivered, all) = (measured.delivered, measured.delivered + measured.observed);
         let report = Report {
             workload: "call",

@@ -94,7 +94,9 @@ pub fn identify(shared: &Shared, request: &Request) -> Result<Caller, Problem> {
         }
         Err(refusal) => {
             shared.hub.metrics.refused("api", refusal.reason);
-            Err(Problem::unauthorized(refusal.what, true))
+            // What looks like no token was meant to be a key.
+            let no_key = "neither an operator key of this server nor a token";
+            Err(Problem::unauthorized(if token.contains('.') { refusal.what } else { no_key }, true))
         }
     }
 }

@@ -23,6 +23,7 @@ pub struct Figures {
     pub dropped_full: Counter,
     pub dropped_large: Counter,
     pub dropped_topics: Counter,
+    pub dropped_characters: Counter,
     pub dropped_refused: Counter,
     pub dropped_invalid: Counter,
 }
@@ -45,6 +46,7 @@ impl Figures {
             dropped_full: dropped("buffer full"),
             dropped_large: dropped("too large"),
             dropped_topics: dropped("too many topics"),
+            dropped_characters: dropped("control characters"),
             dropped_refused: dropped("refused by the broker"),
             dropped_invalid: dropped("not for clients"),
         };

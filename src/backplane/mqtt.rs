@@ -48,7 +48,8 @@ pub struct Link {
     look_every: Duration,
     /// The next connection gives up the session.
     clean_start: bool,
-    /// Connections in a row that did not come to a round trip, and those of them that broke the protocol.
+    /// Connections in a row that did not come to a round trip, and those of them that broke the protocol after CONNACK
+    /// while nothing of ours was in flight.
     failures: u32,
     broken: u32,
     /// When the present connection was made, and how many before it did not last.
@@ -269,12 +270,14 @@ impl Link {
 
     /// The connection is over. How long to wait for the next.
     fn end(&mut self, failure: Failure) -> Duration {
+        // What is in flight may be to blame, which the outbox sees to; and what does not even welcome us may be no broker.
+        let inexplicable = self.since.is_some() && !self.backplane.outbox().is_flying();
         self.exchange.lost();
         self.incoming.clear();
         self.failures = self.failures.saturating_add(1);
         let steady = self.since.take().is_some_and(|since| since.elapsed() >= STEADY);
         self.fleeting = if steady { 1 } else { self.fleeting.saturating_add(1) };
-        self.broken += u32::from(matches!(failure, Failure::Protocol(_)));
+        self.broken += u32::from(inexplicable && matches!(failure, Failure::Protocol(_)));
         let (why, pause) = match failure {
             Failure::Unwanted(why) => {
                 let pause = if self.failures <= PATIENCE { UNWANTED[0] } else { UNWANTED[1] };

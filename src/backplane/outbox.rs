@@ -34,6 +34,8 @@ pub struct Outgoing {
     pub user: Option<Box<str>>,
     /// When it is given up.
     pub deadline: Instant,
+    /// It was said on a connection that has ended.
+    said: bool,
 }
 
 impl Outgoing {
@@ -56,7 +58,16 @@ pub struct Outbox {
     /// What the broker takes; `None`: nobody speaks.
     terms: Option<Terms>,
     last_id: u16,
+    /// Something that was said before has been acknowledged on this connection.
+    progress: bool,
+    /// Connections in a row that ended without that, although something was said again.
+    fruitless: u32,
+    /// The next connection is not told of the oldest flight.
+    hopeless: bool,
 }
+
+/// As many, and it may be the oldest flight that ends them: a broker that does not bear a message does not say which.
+const FRUITLESS: u32 = 3;
 
 /// What a broker takes.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +106,8 @@ pub struct Ended {
     pub expired: Vec<Outgoing>,
     /// This broker does not take them.
     pub rejected: Vec<Outgoing>,
+    /// Connections ended whenever it was said.
+    pub hopeless: Option<Outgoing>,
 }
 
 /// A packet identifier that no message gets: it is the subscription's.
@@ -113,6 +126,9 @@ impl Outbox {
             bytes: 0,
             terms: None,
             last_id,
+            progress: false,
+            fruitless: 0,
+            hopeless: false,
         }
     }
 
@@ -144,7 +160,7 @@ impl Outbox {
     /// Puts a message in a promised place; it may wait from now on.
     pub fn push(&mut self, message: Arc<Message>, qos: QoS, retain: bool, user: Option<Box<str>>, now: Instant) {
         self.reserved -= 1;
-        self.waiting.push_back(Outgoing { message, qos, retain, user, deadline: now + self.limits.ttl });
+        self.waiting.push_back(Outgoing { message, qos, retain, user, deadline: now + self.limits.ttl, said: false });
     }
 
     /// Says what may be said at present, as long as `say` has room for more: it returns whether it has. What is said
@@ -200,10 +216,16 @@ impl Outbox {
     /// The exchange of that identifier is over: PUBACK, PUBCOMP, or a refusal in PUBREC.
     pub fn done(&mut self, packet_id: NonZeroU16) -> Option<Outgoing> {
         let at = self.flight(packet_id)?;
+        let flight = self.take(at)?;
+        self.progress |= flight.out.said;
+        Some(flight.out)
+    }
+
+    fn take(&mut self, at: usize) -> Option<Flight> {
         let flight = self.flights.remove(at)?;
         self.said -= usize::from(at < self.said);
         self.bytes -= flight.out.message.size();
-        Some(flight.out)
+        Some(flight)
     }
 
     /// PUBREC: the broker has the message. Says whether there is such a message.
@@ -211,6 +233,7 @@ impl Outbox {
         let at = self.flight(packet_id);
         if let Some(at) = at {
             self.flights[at].received = true;
+            self.progress |= self.flights[at].out.said;
         }
         at.is_some()
     }
@@ -221,12 +244,23 @@ impl Outbox {
 
     /// The connection is gone: nothing is said until the next one.
     pub fn lost(&mut self) {
-        self.terms = None;
+        let again = self.flights.iter().take(self.said).any(|flight| flight.out.said);
+        if self.progress || self.said > 0 {
+            self.fruitless = if again && !self.progress { self.fruitless.saturating_add(1) } else { 0 };
+            self.hopeless = self.fruitless >= FRUITLESS;
+        }
+        self.flights.iter_mut().take(self.said).for_each(|flight| flight.out.said = true);
+        (self.terms, self.said, self.progress) = (None, 0, false);
+    }
+
+    /// Whether the broker may have heard of something that is not done.
+    pub fn is_flying(&self) -> bool {
+        !self.flights.is_empty()
     }
 
     /// There is a connection, to a broker that knows of the last one or does not. What is in flight is said again, in
-    /// order; what is unknown to the broker waits again. Out goes what has expired, and what the broker does not take
-    /// since it is `too_large`.
+    /// order; what is unknown to the broker waits again. Out goes what has expired, what the broker does not take
+    /// since it is `too_large`, and, one by one, what connections end at.
     pub fn connected(
         &mut self,
         terms: Terms,
@@ -234,8 +268,11 @@ impl Outbox {
         now: Instant,
         too_large: impl Fn(&Outgoing) -> bool,
     ) -> Ended {
-        (self.terms, self.said) = (Some(terms), 0);
+        (self.terms, self.said, self.progress) = (Some(terms), 0, false);
         let mut ended = Ended::default();
+        if std::mem::take(&mut self.hopeless) {
+            ended.hopeless = self.take(0).map(|flight| flight.out);
+        }
         let mut waiting = VecDeque::new();
         for flight in std::mem::take(&mut self.flights) {
             match &flight {

@@ -122,6 +122,8 @@ impl Exchange {
         let mut expired = ended.expired;
         backplane.give_up(&self.hub, &mut expired, now);
         ended.rejected.iter().for_each(|out| backplane.refused(&self.hub, out, "too large", now));
+        let hopeless = "the connection ended whenever it was sent";
+        ended.hopeless.iter().for_each(|out| backplane.refused(&self.hub, out, hopeless, now));
         self.inlet.reconnected();
         self.subscribe(out);
     }

@@ -4,9 +4,10 @@ use std::num::NonZeroU32;
 
 use super::*;
 use crate::{
-    backplane::outbox::Terms,
+    backplane::{Source, outbox::Terms},
     config::{BackplaneMode, BrokerUrl, Config, PresenceConfig, RoomsConfig},
     hub::{HubLimits, KeptLimits, Message},
+    metrics::Gauges,
     room::Rooms,
     session::{QueueLimits, testing::parts, testing::policy},
     wire::mqtt::{
@@ -27,6 +28,11 @@ struct World {
 
 fn id(number: u16) -> NonZeroU16 {
     NonZeroU16::new(number).expect("not 0")
+}
+
+/// The identifier of what was said.
+fn id_of(text: &str) -> u16 {
+    text.split(" id ").nth(1).and_then(|id| id.split(' ').next()?.parse().ok()).expect("an id")
 }
 
 fn ack(number: u16, reason: ReasonCode) -> Ack<'static> {
@@ -142,6 +148,12 @@ impl World {
     fn send(&mut self, text: &str, qos: QoS, properties: &PublishProperties<'_>) {
         let message = Message::new(&parts("app/x", text.as_bytes(), properties), self.now);
         assert!(self.backplane.send(message, qos, self.now));
+    }
+
+    fn metric(&self, name: &str) -> u64 {
+        let text = self.hub.metrics.render(Gauges::default());
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0, |value| value.parse().expect("a number"))
     }
 
     fn speak(&mut self) -> Vec<String> {
@@ -346,6 +358,76 @@ fn a_broker_that_is_silent_is_asked_and_then_left() {
     assert_eq!(world.said(), ["PingReq"]);
     world.wait(9.0).expect("patience");
     assert_eq!(world.wait(1.5), Err(Failure::Silence));
+}
+
+#[test]
+fn a_message_that_ends_every_connection_is_given_up_and_the_session_kept() {
+    let mut world = World::connected();
+    let dropped = "wigwag_backplane_dropped_total{reason=\"refused by the broker\"}";
+    world.send("poison", QoS::ExactlyOnce, &PublishProperties::default());
+    for _ in 0..4 {
+        assert!(world.speak()[0].contains("poison"));
+        assert_eq!(world.metric(dropped), 0);
+        world.exchange.lost();
+        world.begin(true, 10);
+        world.said();
+    }
+    assert!(world.speak().is_empty());
+    assert_eq!((world.metric(dropped), world.backplane.outbox().len()), (1, 0));
+}
+
+#[test]
+fn only_a_welcome_that_ends_in_nonsense_of_its_own_gives_up_the_session() {
+    let mut world = World::connected();
+    let url = BrokerUrl { tls: false, host: "127.0.0.1".into(), port: 9 };
+    let (backplane, hub) = (Arc::clone(&world.backplane), Arc::clone(&world.hub));
+    let config = Config::default().backplane;
+    let mut link = Link::new(&config, Broker::Remote { url, tls: None }, backplane, hub);
+    let nonsense = |link: &mut Link, welcomed: bool| {
+        for _ in 0..PATIENCE {
+            link.since = welcomed.then(Instant::now);
+            link.end(Failure::Protocol("nonsense".into()));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(link.begin_again());
+        link.clean_start
+    };
+    assert!(!nonsense(&mut link, false), "this may be a load balancer");
+    world.begin(true, 10);
+    world.said();
+    world.send("in flight", QoS::AtLeastOnce, &PublishProperties::default());
+    let number = id_of(&world.speak()[0]);
+    assert!(!nonsense(&mut link, true), "this may be about what is in flight");
+    assert!(world.backplane.outbox().done(id(number)).is_some());
+    assert!(nonsense(&mut link, true));
+}
+
+#[test]
+fn what_brokers_do_not_bear_is_not_let_in() {
+    let world = World::connected();
+    let mut user = Vec::new();
+    UserProperties::push(&mut user, "k", "\u{FDD0}");
+    let none = PublishProperties::default();
+    let property = PublishProperties { user: UserProperties::new(&user).expect("a pair"), ..none };
+    let kind = PublishProperties { content_type: Some("text\u{7F}"), ..none };
+    let answer = PublishProperties { response_topic: Some("app/\u{1FFFE}"), ..none };
+    let fine = PublishProperties { content_type: Some("text/\u{FDFF}é😀"), correlation_data: Some(b"\x01"), ..none };
+    let cases = [
+        ("app/x\u{1}", none, Some(ReasonCode::TOPIC_NAME_INVALID)),
+        ("app/\u{85}", none, Some(ReasonCode::TOPIC_NAME_INVALID)),
+        ("app/\u{FFFF}", none, Some(ReasonCode::TOPIC_NAME_INVALID)),
+        ("app/x", property, Some(ReasonCode::PAYLOAD_FORMAT_INVALID)),
+        ("app/x", kind, Some(ReasonCode::PAYLOAD_FORMAT_INVALID)),
+        ("app/x", answer, Some(ReasonCode::PAYLOAD_FORMAT_INVALID)),
+        ("app/x", fine, None),
+        ("rooms/\u{1}", kind, None),
+    ];
+    for (topic, properties, expected) in cases {
+        let mut message = Message::new(&parts(topic, b"\x01", &properties), world.now);
+        let admitted = world.backplane.admit(Source::Client("u"), &mut message, world.now);
+        assert_eq!(admitted.err().map(|refusal| refusal.reason), expected, "{topic:?} {properties:?}");
+    }
+    assert_eq!(world.metric("wigwag_backplane_dropped_total{reason=\"control characters\"}"), 6);
 }
 
 /// xorshift64*, which needs no crate and no state but this.

@@ -337,3 +337,36 @@ fn what_the_broker_does_not_know_of_is_said_at_what_it_knows() {
     assert_eq!(world.sent, ["a", "b"]);
     assert_eq!((world.outbox.len(), world.outbox.bytes()), (0, 0));
 }
+
+#[test]
+fn what_connections_end_at_is_given_up_one_by_one() {
+    let mut world = World::new(100, 10_000);
+    let connection = |world: &mut World, known: bool, ack: Option<u16>| {
+        let terms = Terms { window: 10, qos_max: Two };
+        let ended = world.outbox.connected(terms, known, world.start, |_| false);
+        world.pump(0);
+        ack.into_iter().for_each(|id| assert!(world.done(id)));
+        world.outbox.lost();
+        ended.hopeless.as_ref().map(text)
+    };
+    for (name, qos) in [("a", Two), ("b", One), ("c", One), ("d", One)] {
+        world.push(name, qos, 0);
+    }
+    // Said once, and again three times, the last one anew.
+    for known in [true, true, true, false] {
+        assert_eq!(connection(&mut world, known, None), None);
+    }
+    // Where nothing is said, nothing is to blame, and no more than one is given up for each that is.
+    assert_eq!(connection(&mut world, true, None).as_deref(), Some("a"));
+    assert_eq!(connection(&mut world, true, Some(7)).as_deref(), Some("b"));
+    for _ in 0..3 {
+        assert_eq!(connection(&mut world, true, None), None, "one was acknowledged: it begins anew");
+    }
+    assert_eq!(connection(&mut world, true, None).as_deref(), Some("d"));
+    assert_eq!((world.outbox.len(), world.outbox.bytes()), (0, 0));
+    assert!(!world.outbox.is_flying());
+    world.push("e", One, 0);
+    for _ in 0..4 {
+        assert_eq!(connection(&mut world, true, None), None);
+    }
+}

@@ -281,10 +281,13 @@ impl Outbox {
                 Flight { received: true, out, .. } => self.bytes -= out.message.size(),
                 Flight { out, .. } if too_large(out) => ended.rejected.push(flight.out),
                 // An exchange of QoS 2 is finished however late, or its identifier would be poisoned.
-                Flight { out, .. } if known && (out.qos == QoS::ExactlyOnce || !out.expired(now)) => {
+                Flight { out, .. }
+                    if known && out.qos <= terms.qos_max && (out.qos == QoS::ExactlyOnce || !out.expired(now)) =>
+                {
                     self.flights.push_back(flight);
                 }
                 Flight { out, .. } if out.expired(now) => ended.expired.push(flight.out),
+                // Unknown to the broker, or of more than it takes now: it is said anew, at what it takes.
                 _ => waiting.push_back(flight.out),
             }
         }

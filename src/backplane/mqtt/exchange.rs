@@ -67,6 +67,17 @@ struct Probe {
 const UNANSWERED: u32 = 3;
 const UNANSWERED_BUSY: u32 = 4 * UNANSWERED;
 
+/// Reasons of a DISCONNECT that may be about a message.
+const ABOUT_A_MESSAGE: [ReasonCode; 7] = [
+    ReasonCode::TOPIC_NAME_INVALID,
+    ReasonCode::TOPIC_ALIAS_INVALID,
+    ReasonCode::PACKET_TOO_LARGE,
+    ReasonCode::QUOTA_EXCEEDED,
+    ReasonCode::PAYLOAD_FORMAT_INVALID,
+    ReasonCode::RETAIN_NOT_SUPPORTED,
+    ReasonCode::QOS_NOT_SUPPORTED,
+];
+
 /// What the link speaks.
 const V5: Version = Version::V5;
 
@@ -227,7 +238,13 @@ impl Exchange {
             Packet::SubAck(ack) => self.subscribed(ack, now, out)?,
             Packet::PingResp => {}
             Packet::Disconnect(said) => {
-                judge(said.reason, said.reason_string)?;
+                let judged = judge(said.reason, said.reason_string);
+                // About what is in flight: if it goes on, the outbox gives that up, which makes another attempt worth it.
+                if ABOUT_A_MESSAGE.contains(&said.reason) && self.backplane.outbox().is_flying() {
+                    let why = explained(said.reason, said.reason_string);
+                    return Err(Failure::Connection(format!("the broker ends the connection: {why}")));
+                }
+                judged?;
                 return Err(Failure::Connection("the broker ends the connection".into()));
             }
             _ => return Err(Failure::Protocol("a packet that no server sends at this point".into())),

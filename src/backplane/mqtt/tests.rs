@@ -377,6 +377,49 @@ fn a_message_that_ends_every_connection_is_given_up_and_the_session_kept() {
 }
 
 #[test]
+fn what_a_broker_refuses_in_a_disconnect_is_tried_a_few_times_and_given_up() {
+    for reason in [0x90, 0x94, 0x95, 0x97, 0x99, 0x9A, 0x9B].map(ReasonCode) {
+        let mut world = World::connected();
+        let words = Packet::Disconnect(Disconnect { reason, ..Disconnect::default() });
+        assert!(!matches!(world.hear(&words), Err(Failure::Connection(_))), "nothing is in flight");
+        world.send("unwanted", QoS::AtLeastOnce, &PublishProperties::default());
+        for _ in 0..4 {
+            assert_eq!(world.speak().len(), 1);
+            let Err(Failure::Connection(why)) = world.hear(&words) else { panic!("{reason:?}") };
+            assert!(why.contains(reason.name()), "{why}");
+            world.exchange.lost();
+            world.begin(true, 10);
+            world.said();
+        }
+        assert!(world.speak().is_empty());
+    }
+}
+
+#[test]
+fn what_is_said_again_is_not_retained_where_the_broker_retains_nothing() {
+    let mut world = World::connected();
+    let properties = PublishProperties::default();
+    let mut message = Message::new(&parts("app/x", b"x", &properties), world.now);
+    message.keep();
+    let crossing = world.backplane.admit(Source::Client("u"), &mut message, world.now).expect("room").expect("shared");
+    crossing.send(&Arc::new(message), world.now);
+    let retained = |world: &mut World| {
+        world.exchange.speak(world.now, &mut world.out, WRITE);
+        let Ok(Some((Packet::Publish(publish), _))) = decode(&world.out, V5, usize::MAX) else { panic!("no PUBLISH") };
+        let retained = publish.retain;
+        world.out.clear();
+        retained
+    };
+    assert!(retained(&mut world));
+    world.exchange.lost();
+    let terms = Terms { window: 10, qos_max: QoS::ExactlyOnce };
+    let welcome = Welcome { present: true, terms, retain: false, packet_max: usize::MAX, keep_alive: KEEP_ALIVE };
+    world.exchange.begin(&welcome, world.now, &mut world.out);
+    world.out.clear();
+    assert!(!retained(&mut world));
+}
+
+#[test]
 fn only_a_welcome_that_ends_in_nonsense_of_its_own_gives_up_the_session() {
     let mut world = World::connected();
     let url = BrokerUrl { tls: false, host: "127.0.0.1".into(), port: 9 };

@@ -370,3 +370,28 @@ fn what_connections_end_at_is_given_up_one_by_one() {
         assert_eq!(connection(&mut world, true, None), None);
     }
 }
+
+#[test]
+fn a_broker_that_takes_less_than_before_is_not_told_more() {
+    let mut world = World::new(100, 10_000);
+    world.connect(10, true, 0);
+    for (name, qos) in [("a", Two), ("b", Two), ("c", One)] {
+        world.push(name, qos, 0);
+    }
+    world.pump(0);
+    world.received(1);
+    world.outbox.lost();
+    world.sent.clear();
+    let terms = Terms { window: 10, qos_max: One };
+    world.outbox.connected(terms, true, world.start, |_| false);
+    let mut levels = Vec::new();
+    let say = |what: Say<'_>| {
+        levels.push(match what {
+            Say::Publish { out, packet_id: Some(id), again } => format!("{id}:{} {:?} {again}", text(out), out.qos),
+            other => format!("{other:?}"),
+        });
+        true
+    };
+    world.outbox.speak(world.start, say, &mut world.expired);
+    assert_eq!(levels, ["Release(1)", "3:c AtLeastOnce true", "4:b AtLeastOnce false"]);
+}

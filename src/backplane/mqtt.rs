@@ -348,7 +348,8 @@ async fn look(backplane: Arc<Backplane>, hub: Arc<Hub>, every: Duration) {
         ticks.tick().await;
         let now = Instant::now();
         let mut expired = Vec::new();
-        backplane.outbox().expire(now, &mut expired);
+        let done = backplane.outbox().expire(now, &mut expired);
+        backplane.figures.sent.increment(done);
         backplane.give_up(&hub, &mut expired, now);
         backplane.measure();
     }

@@ -130,6 +130,7 @@ impl Exchange {
         }
         let too_large = |out: &Outgoing| backplane.packet_of(&out.message) > welcome.packet_max;
         let ended = backplane.outbox().connected(welcome.terms, welcome.present, now, too_large);
+        backplane.figures.sent.increment(ended.done);
         let mut expired = ended.expired;
         backplane.give_up(&self.hub, &mut expired, now);
         ended.rejected.iter().for_each(|out| backplane.refused(&self.hub, out, "too large", now));
@@ -332,6 +333,9 @@ impl Exchange {
 
     /// Sees to it that the broker hears something now and then, and that it answers.
     pub fn tick(&mut self, now: Instant, out: &mut Vec<u8>) -> Result<(), Failure> {
+        if self.backplane.outbox().is_overdue(now) {
+            return Err(Failure::Connection("the broker does not acknowledge what it is sent".into()));
+        }
         if now >= self.line.probe.next {
             self.line.probe.next = now + self.probe_every;
             // A broker that is busy with what was said before the probes still says something.

@@ -420,6 +420,34 @@ fn what_is_said_again_is_not_retained_where_the_broker_retains_nothing() {
 }
 
 #[test]
+fn a_broker_that_answers_probes_and_acknowledges_nothing_is_left() {
+    let mut world = World::connected();
+    world.send("x", QoS::AtLeastOnce, &PublishProperties::default());
+    world.speak();
+    let mut seconds = 0;
+    let failure = loop {
+        seconds += 1;
+        match world.wait(1.0) {
+            Ok(()) => {}
+            Err(failure) => break failure,
+        }
+        for said in world.said() {
+            let serial = said.split(' ').nth(2).expect("its payload").to_owned();
+            let answer = incoming("wigwag/probe/me", &serial, QoS::AtMostOnce, 0);
+            world.hear(&Packet::Publish(answer)).expect("its answer");
+        }
+    };
+    assert_eq!(seconds, 11);
+    assert_eq!(failure, Failure::Connection("the broker does not acknowledge what it is sent".into()));
+    // It is late by now, and not said again.
+    world.exchange.lost();
+    world.begin(true, 10);
+    world.said();
+    assert!(world.speak().is_empty());
+    assert_eq!(world.metric("wigwag_backplane_expired_total"), 1);
+}
+
+#[test]
 fn only_a_welcome_that_ends_in_nonsense_of_its_own_gives_up_the_session() {
     let mut world = World::connected();
     let url = BrokerUrl { tls: false, host: "127.0.0.1".into(), port: 9 };

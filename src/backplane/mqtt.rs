@@ -29,7 +29,7 @@ use super::{Backplane, Health, embedded};
 use crate::{
     config::BackplaneConfig,
     hub::Hub,
-    wire::mqtt::{Disconnect, Packet, QoS, ReasonCode, Version, encode},
+    wire::mqtt::{Disconnect, Packet, ReasonCode, Version, encode},
 };
 pub use connect::Broker;
 use connect::{Failure, Login, Stream, Welcome, broken, jittered};
@@ -52,6 +52,8 @@ pub struct Link {
     /// while nothing of ours was in flight.
     failures: u32,
     broken: u32,
+    /// Times in a row that the broker answered no CONNECT, or no probe.
+    silences: u32,
     /// When the present connection was made, and how many before it did not last.
     since: Option<Instant>,
     fleeting: u32,
@@ -118,11 +120,9 @@ impl Link {
             let password = config.password.as_ref().map(|password| password.expose()).unwrap_or_default();
             (config.username.clone(), password.to_owned())
         });
-        // rumqttd sends everything at the subscription's QoS, and cannot resume an exchange of QoS 2.
-        let qos = if remote { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
         let (other, hubs) = (Arc::clone(&backplane), Arc::clone(&hub));
         Self {
-            exchange: Exchange::new(other, hubs, qos, &client_id, config.probe, Instant::now()),
+            exchange: Exchange::new(other, hubs, !remote, &client_id, config.probe, Instant::now()),
             login: Login {
                 client_id,
                 credentials,
@@ -136,6 +136,7 @@ impl Link {
             clean_start: false,
             failures: 0,
             broken: 0,
+            silences: 0,
             since: None,
             fleeting: 0,
             incoming: Vec::new(),
@@ -167,10 +168,8 @@ impl Link {
 
     async fn connect(&mut self) -> Result<(Box<dyn Stream>, Welcome), Failure> {
         let time = CONNECT_TIME[usize::from(matches!(self.broker, Broker::Embedded { .. }))];
-        match timeout(time, self.broker.connect(&self.login, self.clean_start, &mut self.incoming)).await {
-            Ok(connected) => connected,
-            Err(_) => Err(Failure::Connection(format!("no connection within {} s", time.as_secs()))),
-        }
+        let connected = timeout(time, self.broker.connect(&self.login, self.clean_start, &mut self.incoming)).await;
+        connected.unwrap_or_else(|_| Err(Failure::Connection(format!("no connection within {} s", time.as_secs()))))
     }
 
     /// One connection, until it ends, and why.
@@ -240,7 +239,7 @@ impl Link {
             emptied(&mut self.incoming);
         }
         if self.exchange.is_well() {
-            (self.failures, self.broken) = (0, 0);
+            (self.failures, self.broken, self.silences) = (0, 0, 0);
         }
         Ok(())
     }
@@ -275,6 +274,7 @@ impl Link {
         self.exchange.lost();
         self.incoming.clear();
         self.failures = self.failures.saturating_add(1);
+        self.silences += u32::from(self.since.is_none() || failure == Failure::Silence);
         let steady = self.since.take().is_some_and(|since| since.elapsed() >= STEADY);
         self.fleeting = if steady { 1 } else { self.fleeting.saturating_add(1) };
         self.broken += u32::from(inexplicable && matches!(failure, Failure::Protocol(_)));
@@ -302,7 +302,8 @@ impl Link {
         }
         let Broker::Embedded { router, size } = &mut self.broker else { return };
         let replaced = embedded::current().is_some_and(|current| !Arc::ptr_eq(&current, router));
-        if !replaced && self.failures < PATIENCE {
+        // One that welcomes us and ends the connection is alive, and has what it keeps for services.
+        if !replaced && self.silences < PATIENCE {
             return;
         }
         tracing::error!("the embedded broker does not answer: another one is started");
@@ -310,7 +311,7 @@ impl Link {
             Ok(next) => {
                 *router = next;
                 self.backplane.figures.restarts.increment(1);
-                self.failures = 0;
+                (self.failures, self.silences) = (0, 0);
             }
             Err(error) => {
                 self.backplane.set_health(Health::Down(format!("the embedded broker {error}")));

@@ -30,8 +30,7 @@ pub struct Exchange {
     backplane: Arc<Backplane>,
     hub: Arc<Hub>,
     inlet: Inlet,
-    /// QoS of the shared topics' subscriptions.
-    qos: QoS,
+    embedded: bool,
     probe_topic: String,
     probe_every: Duration,
     /// Messages of QoS 2 that were received and not released [MQTT-4.3.3-10]. They outlive the connection.
@@ -85,7 +84,7 @@ impl Exchange {
     pub fn new(
         backplane: Arc<Backplane>,
         hub: Arc<Hub>,
-        qos: QoS,
+        embedded: bool,
         client_id: &str,
         probe_every: Duration,
         now: Instant,
@@ -96,7 +95,7 @@ impl Exchange {
             inlet: Inlet::new(Arc::clone(&backplane), Arc::clone(&hub)),
             backplane,
             hub,
-            qos,
+            embedded,
             probe_topic: format!("wigwag/probe/{client_id}"),
             probe_every,
             unreleased: HashSet::new(),
@@ -129,7 +128,9 @@ impl Exchange {
             self.unreleased.clear();
         }
         let too_large = |out: &Outgoing| backplane.packet_of(&out.message) > welcome.packet_max;
-        let ended = backplane.outbox().connected(welcome.terms, welcome.present, now, too_large);
+        // rumqttd cannot resume an exchange of QoS 2, and ends the connection at what belongs to one.
+        let known = welcome.present && !self.embedded;
+        let ended = backplane.outbox().connected(welcome.terms, known, now, too_large);
         backplane.figures.sent.increment(ended.done);
         let mut expired = ended.expired;
         backplane.give_up(&self.hub, &mut expired, now);
@@ -152,7 +153,9 @@ impl Exchange {
 
     fn subscriptions(&self) -> impl Iterator<Item = (String, SubscribeOptions)> {
         let local = |qos| SubscribeOptions { no_local: true, retain_as_published: true, ..SubscribeOptions::new(qos) };
-        let shared = self.backplane.share.iter().map(move |filter| (filter.to_string(), local(self.qos)));
+        // rumqttd sends everything at the subscription's QoS, and not exactly once.
+        let qos = if self.embedded { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
+        let shared = self.backplane.share.iter().map(move |filter| (filter.to_string(), local(qos)));
         let commands = SubscribeOptions { retain_handling: RetainHandling::DoNotSend, ..local(QoS::AtLeastOnce) };
         let commands = self.backplane.commands.then(|| (format!("{COMMANDS}+"), commands));
         let probe = (self.probe_topic.clone(), SubscribeOptions::new(QoS::AtMostOnce));

@@ -1,5 +1,7 @@
 //! Scripts: what the broker says, what it is answered, and what becomes of it here; and whatever bytes it may say.
 
+mod breaks;
+
 use std::num::NonZeroU32;
 
 use super::*;
@@ -11,7 +13,8 @@ use crate::{
     room::Rooms,
     session::{QueueLimits, testing::parts, testing::policy},
     wire::mqtt::{
-        Ack, Connect, ConnectProperties, Publish, PublishProperties, SubAck, SubscriptionIds, UserProperties, decode,
+        Ack, Connect, ConnectProperties, Publish, PublishProperties, QoS, SubAck, SubscriptionIds, UserProperties,
+        decode,
     },
 };
 
@@ -59,6 +62,11 @@ impl World {
     }
 
     fn probing(every: Duration) -> Self {
+        Self::at(false, every)
+    }
+
+    /// One whose broker is the embedded one, or another.
+    fn at(embedded: bool, every: Duration) -> Self {
         let limits = HubLimits {
             queue: QueueLimits { messages: 100, bytes: 100_000 },
             subscriptions: 10,
@@ -75,7 +83,7 @@ impl World {
         let backplane = Arc::new(Backplane::new(&config, &Broker::Remote { url, tls: None }, &hub));
         let now = Instant::now();
         let (of_link, of_hub) = (Arc::clone(&backplane), Arc::clone(&hub));
-        let exchange = Exchange::new(of_link, of_hub, QoS::ExactlyOnce, "me", every, now);
+        let exchange = Exchange::new(of_link, of_hub, embedded, "me", every, now);
         Self { exchange, backplane, hub, now, out: Vec::new() }
     }
 
@@ -358,147 +366,6 @@ fn a_broker_that_is_silent_is_asked_and_then_left() {
     assert_eq!(world.said(), ["PingReq"]);
     world.wait(9.0).expect("patience");
     assert_eq!(world.wait(1.5), Err(Failure::Silence));
-}
-
-#[test]
-fn a_message_that_ends_every_connection_is_given_up_and_the_session_kept() {
-    let mut world = World::connected();
-    let dropped = "wigwag_backplane_dropped_total{reason=\"refused by the broker\"}";
-    world.send("poison", QoS::ExactlyOnce, &PublishProperties::default());
-    for _ in 0..4 {
-        assert!(world.speak()[0].contains("poison"));
-        assert_eq!(world.metric(dropped), 0);
-        world.exchange.lost();
-        world.begin(true, 10);
-        world.said();
-    }
-    assert!(world.speak().is_empty());
-    assert_eq!((world.metric(dropped), world.backplane.outbox().len()), (1, 0));
-}
-
-#[test]
-fn what_a_broker_refuses_in_a_disconnect_is_tried_a_few_times_and_given_up() {
-    for reason in [0x90, 0x94, 0x95, 0x97, 0x99, 0x9A, 0x9B].map(ReasonCode) {
-        let mut world = World::connected();
-        let words = Packet::Disconnect(Disconnect { reason, ..Disconnect::default() });
-        assert!(!matches!(world.hear(&words), Err(Failure::Connection(_))), "nothing is in flight");
-        world.send("unwanted", QoS::AtLeastOnce, &PublishProperties::default());
-        for _ in 0..4 {
-            assert_eq!(world.speak().len(), 1);
-            let Err(Failure::Connection(why)) = world.hear(&words) else { panic!("{reason:?}") };
-            assert!(why.contains(reason.name()), "{why}");
-            world.exchange.lost();
-            world.begin(true, 10);
-            world.said();
-        }
-        assert!(world.speak().is_empty());
-    }
-}
-
-#[test]
-fn what_is_said_again_is_not_retained_where_the_broker_retains_nothing() {
-    let mut world = World::connected();
-    let properties = PublishProperties::default();
-    let mut message = Message::new(&parts("app/x", b"x", &properties), world.now);
-    message.keep();
-    let crossing = world.backplane.admit(Source::Client("u"), &mut message, world.now).expect("room").expect("shared");
-    crossing.send(&Arc::new(message), world.now);
-    let retained = |world: &mut World| {
-        world.exchange.speak(world.now, &mut world.out, WRITE);
-        let Ok(Some((Packet::Publish(publish), _))) = decode(&world.out, V5, usize::MAX) else { panic!("no PUBLISH") };
-        let retained = publish.retain;
-        world.out.clear();
-        retained
-    };
-    assert!(retained(&mut world));
-    world.exchange.lost();
-    let terms = Terms { window: 10, qos_max: QoS::ExactlyOnce };
-    let welcome = Welcome { present: true, terms, retain: false, packet_max: usize::MAX, keep_alive: KEEP_ALIVE };
-    world.exchange.begin(&welcome, world.now, &mut world.out);
-    world.out.clear();
-    assert!(!retained(&mut world));
-}
-
-#[test]
-fn a_broker_that_answers_probes_and_acknowledges_nothing_is_left() {
-    let mut world = World::connected();
-    world.send("x", QoS::AtLeastOnce, &PublishProperties::default());
-    world.speak();
-    let mut seconds = 0;
-    let failure = loop {
-        seconds += 1;
-        match world.wait(1.0) {
-            Ok(()) => {}
-            Err(failure) => break failure,
-        }
-        for said in world.said() {
-            let serial = said.split(' ').nth(2).expect("its payload").to_owned();
-            let answer = incoming("wigwag/probe/me", &serial, QoS::AtMostOnce, 0);
-            world.hear(&Packet::Publish(answer)).expect("its answer");
-        }
-    };
-    assert_eq!(seconds, 11);
-    assert_eq!(failure, Failure::Connection("the broker does not acknowledge what it is sent".into()));
-    // It is late by now, and not said again.
-    world.exchange.lost();
-    world.begin(true, 10);
-    world.said();
-    assert!(world.speak().is_empty());
-    assert_eq!(world.metric("wigwag_backplane_expired_total"), 1);
-}
-
-#[test]
-fn only_a_welcome_that_ends_in_nonsense_of_its_own_gives_up_the_session() {
-    let mut world = World::connected();
-    let url = BrokerUrl { tls: false, host: "127.0.0.1".into(), port: 9 };
-    let (backplane, hub) = (Arc::clone(&world.backplane), Arc::clone(&world.hub));
-    let config = Config::default().backplane;
-    let mut link = Link::new(&config, Broker::Remote { url, tls: None }, backplane, hub);
-    let nonsense = |link: &mut Link, welcomed: bool| {
-        for _ in 0..PATIENCE {
-            link.since = welcomed.then(Instant::now);
-            link.end(Failure::Protocol("nonsense".into()));
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        runtime.block_on(link.begin_again());
-        link.clean_start
-    };
-    assert!(!nonsense(&mut link, false), "this may be a load balancer");
-    world.begin(true, 10);
-    world.said();
-    world.send("in flight", QoS::AtLeastOnce, &PublishProperties::default());
-    let number = id_of(&world.speak()[0]);
-    assert!(!nonsense(&mut link, true), "this may be about what is in flight");
-    assert!(world.backplane.outbox().done(id(number)).is_some());
-    assert!(nonsense(&mut link, true));
-}
-
-#[test]
-fn what_brokers_do_not_bear_is_not_let_in() {
-    let world = World::connected();
-    let mut user = Vec::new();
-    UserProperties::push(&mut user, "k", "\u{FDD0}");
-    let none = PublishProperties::default();
-    let property = PublishProperties { user: UserProperties::new(&user).expect("a pair"), ..none };
-    let kind = PublishProperties { content_type: Some("text\u{7F}"), ..none };
-    let answer = PublishProperties { response_topic: Some("app/\u{1FFFE}"), ..none };
-    let fine = PublishProperties { content_type: Some("text/\u{FDFF}é😀"), correlation_data: Some(b"\x01"), ..none };
-    let cases = [
-        ("app/x\u{1}", none, Some(ReasonCode::TOPIC_NAME_INVALID)),
-        ("app/\u{85}", none, Some(ReasonCode::TOPIC_NAME_INVALID)),
-        ("app/\u{FFFF}", none, Some(ReasonCode::TOPIC_NAME_INVALID)),
-        ("app/x", property, Some(ReasonCode::PAYLOAD_FORMAT_INVALID)),
-        ("app/x", kind, Some(ReasonCode::PAYLOAD_FORMAT_INVALID)),
-        ("app/x", answer, Some(ReasonCode::PAYLOAD_FORMAT_INVALID)),
-        ("app/x", fine, None),
-        ("rooms/\u{1}", kind, None),
-    ];
-    for (topic, properties, expected) in cases {
-        let mut message = Message::new(&parts(topic, b"\x01", &properties), world.now);
-        let admitted = world.backplane.admit(Source::Client("u"), &mut message, world.now);
-        assert_eq!(admitted.err().map(|refusal| refusal.reason), expected, "{topic:?} {properties:?}");
-    }
-    assert_eq!(world.metric("wigwag_backplane_dropped_total{reason=\"control characters\"}"), 6);
 }
 
 /// xorshift64*, which needs no crate and no state but this.

@@ -26,6 +26,8 @@ pub struct Figures {
     pub dropped_characters: Counter,
     pub dropped_refused: Counter,
     pub dropped_invalid: Counter,
+    /// Retained messages of a new subscription.
+    pub dropped_known: Counter,
 }
 
 impl Figures {
@@ -49,6 +51,7 @@ impl Figures {
             dropped_characters: dropped("control characters"),
             dropped_refused: dropped("refused by the broker"),
             dropped_invalid: dropped("not for clients"),
+            dropped_known: dropped("retained already"),
         };
         metrics.register(&DESCRIPTIONS, make)
     }

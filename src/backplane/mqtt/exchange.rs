@@ -137,7 +137,7 @@ impl Exchange {
         ended.rejected.iter().for_each(|out| backplane.refused(&self.hub, out, "too large", now));
         let hopeless = "the connection ended whenever it was sent";
         ended.hopeless.iter().for_each(|out| backplane.refused(&self.hub, out, hopeless, now));
-        self.inlet.reconnected();
+        self.inlet.reconnected(now);
         self.subscribe(out);
     }
 
@@ -274,6 +274,7 @@ impl Exchange {
         }
         drop(refused);
         self.line.subscribed = true;
+        self.inlet.subscribed(now);
         self.probe(now, out);
         Ok(())
     }

@@ -130,6 +130,44 @@ fn only_a_broker_that_does_not_answer_is_taken_for_dead() {
 }
 
 #[test]
+fn of_retained_values_only_those_of_the_subscription_are_no_news() {
+    let mut world = World::connected();
+    let figures = |world: &World| {
+        let dropped = "wigwag_backplane_dropped_total{reason=\"retained already\"}";
+        (world.metric("wigwag_backplane_received_total"), world.metric(dropped))
+    };
+    let value = |world: &mut World, topic| {
+        world.hear(&Packet::Publish(incoming(topic, "1", QoS::AtMostOnce, 0))).expect("a message");
+        figures(world)
+    };
+    let probe = |world: &mut World| {
+        world.hear(&Packet::Publish(incoming("wigwag/probe/me", "1", QoS::AtMostOnce, 0))).expect("an answer");
+    };
+    let reconnect = |world: &mut World| {
+        world.exchange.lost();
+        world.begin(true, 10);
+        world.hear(&Packet::SubAck(suback(&[2, 1, 0]))).expect("granted");
+    };
+    for topic in ["app/a", "app/b", "app/c"] {
+        value(&mut world, topic);
+    }
+    assert_eq!(figures(&world), (3, 0));
+    reconnect(&mut world);
+    assert_eq!(value(&mut world, "app/a"), (3, 1));
+    assert_eq!(value(&mut world, "app/a"), (4, 1), "this one was published since");
+    probe(&mut world); // it may have overtaken others
+    assert_eq!(value(&mut world, "app/b"), (4, 2));
+    probe(&mut world);
+    probe(&mut world);
+    assert_eq!(value(&mut world, "app/c"), (5, 2), "no more come");
+    // Whatever comes, it is over soon.
+    reconnect(&mut world);
+    assert_eq!(value(&mut world, "app/a"), (5, 3));
+    world.now += Duration::from_secs(3);
+    assert_eq!(value(&mut world, "app/b"), (6, 3));
+}
+
+#[test]
 fn only_a_welcome_that_ends_in_nonsense_of_its_own_gives_up_the_session() {
     let mut world = World::connected();
     let url = BrokerUrl { tls: false, host: "127.0.0.1".into(), port: 9 };

@@ -23,8 +23,11 @@ pub struct Figures {
     pub dropped_full: Counter,
     pub dropped_large: Counter,
     pub dropped_topics: Counter,
+    pub dropped_characters: Counter,
     pub dropped_refused: Counter,
     pub dropped_invalid: Counter,
+    /// Retained messages of a new subscription.
+    pub dropped_known: Counter,
 }
 
 impl Figures {
@@ -45,8 +48,10 @@ impl Figures {
             dropped_full: dropped("buffer full"),
             dropped_large: dropped("too large"),
             dropped_topics: dropped("too many topics"),
+            dropped_characters: dropped("control characters"),
             dropped_refused: dropped("refused by the broker"),
             dropped_invalid: dropped("not for clients"),
+            dropped_known: dropped("retained already"),
         };
         metrics.register(&DESCRIPTIONS, make)
     }

@@ -5,10 +5,14 @@
 //! table allows, more user properties than clients may send do not get in.
 //!
 //! A broker sends the retained messages of a subscription whenever it is made, so also after each reconnect. Those that
-//! are known already are not told to subscribers again: until a round trip has shown that no more of them come,
-//! a retained message that says what is retained here changes nothing.
+//! are known already are not told to subscribers again: until a round trip has shown that no more of them come, and for a
+//! few seconds at most, the first retained message of a topic that says what is retained here is dropped, and counted.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     Backplane, COMMANDS, Source,
@@ -35,29 +39,57 @@ pub struct Inlet {
     backplane: Arc<Backplane>,
     hub: Arc<Hub>,
     dirty: Dirty,
-    /// Round trips until retained messages are news again.
-    settling: u32,
-    /// Some retained message was known already since the last round trip.
+    /// Until then, retained messages may be no news.
+    settling: Option<Instant>,
+    /// Topics of those that were known already: the broker sends each once, so the next one was published since.
+    repeated: HashSet<Box<str>>,
+    /// One was known already since the last round trip. Messages of QoS 0, as those of round trips are, overtake others.
     known: bool,
 }
 
-/// Round trips after which a reconnect is over, whatever still comes.
-const SETTLING: u32 = 10;
+/// Time after which a reconnect is over, whatever still comes.
+const SETTLING: Duration = Duration::from_secs(3);
 
 impl Inlet {
     pub fn new(backplane: Arc<Backplane>, hub: Arc<Hub>) -> Self {
-        Self { backplane, hub, dirty: Dirty::default(), settling: 0, known: false }
+        Self { backplane, hub, dirty: Dirty::default(), settling: None, repeated: HashSet::new(), known: false }
     }
 
-    /// The subscriptions have been made.
-    pub fn reconnected(&mut self) {
-        (self.settling, self.known) = (SETTLING, false);
+    /// The subscriptions are being made.
+    pub fn reconnected(&mut self, now: Instant) {
+        self.repeated.clear();
+        self.known = false;
+        self.subscribed(now);
+    }
+
+    /// They have been made. Retained messages may have come before.
+    pub fn subscribed(&mut self, now: Instant) {
+        self.settling = Some(now + SETTLING);
     }
 
     /// A message went through the broker and came back.
     pub fn round_trip(&mut self) {
-        self.settling = if self.known { self.settling.saturating_sub(1) } else { 0 };
-        self.known = false;
+        if !std::mem::take(&mut self.known) {
+            self.settled();
+        }
+    }
+
+    fn settled(&mut self) {
+        self.settling = None;
+        self.repeated = HashSet::new();
+    }
+
+    /// Whether it is a retained message that the broker sends because of the subscription, and says nothing new.
+    fn is_repeated(&mut self, incoming: &Incoming<'_>, now: Instant) -> bool {
+        if self.settling.is_some_and(|until| until <= now) {
+            self.settled();
+        }
+        let known = self.settling.is_some()
+            && incoming.retain
+            && self.hub.retains(incoming.topic, incoming.payload)
+            && self.repeated.insert(incoming.topic.into());
+        self.known |= known;
+        known
     }
 
     /// Takes a message; [`Inlet::flush`] writes to its receivers.
@@ -74,8 +106,8 @@ impl Inlet {
             }
         } else if !self.is_for_clients(incoming) {
             figures.dropped_invalid.increment(1);
-        } else if self.settling > 0 && incoming.retain && self.hub.retains(incoming.topic, incoming.payload) {
-            self.known = true;
+        } else if self.is_repeated(incoming, now) {
+            figures.dropped_known.increment(1);
         } else {
             figures.received.increment(1);
             self.publish(incoming, now);

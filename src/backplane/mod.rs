@@ -44,7 +44,7 @@ pub use start::{StartError, Started, start};
 use crate::{
     hub::{Dirty, Hub, Message},
     policy::{Refusal, base},
-    wire::mqtt::{QoS, ReasonCode, topic},
+    wire::mqtt::{PublishProperties, QoS, ReasonCode, topic},
 };
 use figures::Figures;
 use outbox::{Outbox, Outgoing};
@@ -113,6 +113,14 @@ pub struct Backplane {
 const FULL: Refusal =
     Refusal { reason: ReasonCode::QUOTA_EXCEEDED, what: "too many messages wait for the backplane, try again later" };
 const TOO_LARGE: Refusal = Refusal { reason: ReasonCode::QUOTA_EXCEEDED, what: "larger than the backplane takes" };
+const UNUSUAL_TOPIC: Refusal = Refusal {
+    reason: ReasonCode::TOPIC_NAME_INVALID,
+    what: "a control character or noncharacter in a shared topic: brokers close the connection at that",
+};
+const UNUSUAL_PROPERTY: Refusal = Refusal {
+    reason: ReasonCode::PAYLOAD_FORMAT_INVALID,
+    what: "a control character or noncharacter in a property of a shared message: brokers close the connection at that",
+};
 const NO_MORE_TOPICS: Refusal =
     Refusal { reason: ReasonCode::QUOTA_EXCEEDED, what: "the backplane takes no further topics" };
 
@@ -162,6 +170,7 @@ impl Backplane {
         now: Instant,
     ) -> Result<Crossing<'_>, Refusal> {
         let size = message.size();
+        bearable(message).inspect_err(|_| self.figures.dropped_characters.increment(1))?;
         if self.packet_of(message) > self.bounds.packet.min(self.broker_packet.load(Ordering::Relaxed)) {
             self.figures.dropped_large.increment(1);
             return Err(TOO_LARGE);
@@ -280,6 +289,28 @@ impl Drop for Crossing<'_> {
             self.backplane.outbox.lock().release(self.size);
         }
     }
+}
+
+/// Whether every broker takes the text in a message. It may close the connection at a control character or a noncharacter
+/// [MQTT-1.5.4-2], and would again whenever the message is repeated.
+fn bearable(message: &Message) -> Result<(), Refusal> {
+    if unusual(message.topic()) {
+        return Err(UNUSUAL_TOPIC);
+    }
+    if message.properties().is_empty() {
+        return Ok(());
+    }
+    let said = PublishProperties::decode_forwarded(message.properties()).unwrap_or_default();
+    let mut texts = said.content_type.into_iter().chain(said.response_topic);
+    if texts.any(unusual) || said.user.iter().any(|(key, value)| unusual(key) || unusual(value)) {
+        return Err(UNUSUAL_PROPERTY);
+    }
+    Ok(())
+}
+
+fn unusual(text: &str) -> bool {
+    let noncharacter = |c: u32| matches!(c, 0xFDD0..=0xFDEF) || c & 0xFFFE == 0xFFFE;
+    text.chars().any(|c| c.is_control() || noncharacter(c.into()))
 }
 
 /// Tells a user, if it listens to that, that a message of its own which was accepted went no further.

@@ -29,7 +29,7 @@ use super::{Backplane, Health, embedded};
 use crate::{
     config::BackplaneConfig,
     hub::Hub,
-    wire::mqtt::{Disconnect, Packet, QoS, ReasonCode, Version, encode},
+    wire::mqtt::{Disconnect, Packet, ReasonCode, Version, encode},
 };
 pub use connect::Broker;
 use connect::{Failure, Login, Stream, Welcome, broken, jittered};
@@ -48,9 +48,12 @@ pub struct Link {
     look_every: Duration,
     /// The next connection gives up the session.
     clean_start: bool,
-    /// Connections in a row that did not come to a round trip, and those of them that broke the protocol.
+    /// Connections in a row that did not come to a round trip, and those of them that broke the protocol after CONNACK
+    /// while nothing of ours was in flight.
     failures: u32,
     broken: u32,
+    /// Times in a row that the broker answered no CONNECT, or no probe.
+    silences: u32,
     /// When the present connection was made, and how many before it did not last.
     since: Option<Instant>,
     fleeting: u32,
@@ -117,11 +120,9 @@ impl Link {
             let password = config.password.as_ref().map(|password| password.expose()).unwrap_or_default();
             (config.username.clone(), password.to_owned())
         });
-        // rumqttd sends everything at the subscription's QoS, and cannot resume an exchange of QoS 2.
-        let qos = if remote { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
         let (other, hubs) = (Arc::clone(&backplane), Arc::clone(&hub));
         Self {
-            exchange: Exchange::new(other, hubs, qos, &client_id, config.probe, Instant::now()),
+            exchange: Exchange::new(other, hubs, !remote, &client_id, config.probe, Instant::now()),
             login: Login {
                 client_id,
                 credentials,
@@ -135,6 +136,7 @@ impl Link {
             clean_start: false,
             failures: 0,
             broken: 0,
+            silences: 0,
             since: None,
             fleeting: 0,
             incoming: Vec::new(),
@@ -166,10 +168,8 @@ impl Link {
 
     async fn connect(&mut self) -> Result<(Box<dyn Stream>, Welcome), Failure> {
         let time = CONNECT_TIME[usize::from(matches!(self.broker, Broker::Embedded { .. }))];
-        match timeout(time, self.broker.connect(&self.login, self.clean_start, &mut self.incoming)).await {
-            Ok(connected) => connected,
-            Err(_) => Err(Failure::Connection(format!("no connection within {} s", time.as_secs()))),
-        }
+        let connected = timeout(time, self.broker.connect(&self.login, self.clean_start, &mut self.incoming)).await;
+        connected.unwrap_or_else(|_| Err(Failure::Connection(format!("no connection within {} s", time.as_secs()))))
     }
 
     /// One connection, until it ends, and why.
@@ -239,7 +239,7 @@ impl Link {
             emptied(&mut self.incoming);
         }
         if self.exchange.is_well() {
-            (self.failures, self.broken) = (0, 0);
+            (self.failures, self.broken, self.silences) = (0, 0, 0);
         }
         Ok(())
     }
@@ -269,12 +269,15 @@ impl Link {
 
     /// The connection is over. How long to wait for the next.
     fn end(&mut self, failure: Failure) -> Duration {
+        // What is in flight may be to blame, which the outbox sees to; and what does not even welcome us may be no broker.
+        let inexplicable = self.since.is_some() && !self.backplane.outbox().is_flying();
         self.exchange.lost();
         self.incoming.clear();
         self.failures = self.failures.saturating_add(1);
+        self.silences += u32::from(self.since.is_none() || failure == Failure::Silence);
         let steady = self.since.take().is_some_and(|since| since.elapsed() >= STEADY);
         self.fleeting = if steady { 1 } else { self.fleeting.saturating_add(1) };
-        self.broken += u32::from(matches!(failure, Failure::Protocol(_)));
+        self.broken += u32::from(inexplicable && matches!(failure, Failure::Protocol(_)));
         let (why, pause) = match failure {
             Failure::Unwanted(why) => {
                 let pause = if self.failures <= PATIENCE { UNWANTED[0] } else { UNWANTED[1] };
@@ -299,7 +302,8 @@ impl Link {
         }
         let Broker::Embedded { router, size } = &mut self.broker else { return };
         let replaced = embedded::current().is_some_and(|current| !Arc::ptr_eq(&current, router));
-        if !replaced && self.failures < PATIENCE {
+        // One that welcomes us and ends the connection is alive, and has what it keeps for services.
+        if !replaced && self.silences < PATIENCE {
             return;
         }
         tracing::error!("the embedded broker does not answer: another one is started");
@@ -307,7 +311,7 @@ impl Link {
             Ok(next) => {
                 *router = next;
                 self.backplane.figures.restarts.increment(1);
-                self.failures = 0;
+                (self.failures, self.silences) = (0, 0);
             }
             Err(error) => {
                 self.backplane.set_health(Health::Down(format!("the embedded broker {error}")));
@@ -345,7 +349,8 @@ async fn look(backplane: Arc<Backplane>, hub: Arc<Hub>, every: Duration) {
         ticks.tick().await;
         let now = Instant::now();
         let mut expired = Vec::new();
-        backplane.outbox().expire(now, &mut expired);
+        let done = backplane.outbox().expire(now, &mut expired);
+        backplane.figures.sent.increment(done);
         backplane.give_up(&hub, &mut expired, now);
         backplane.measure();
     }

@@ -3,7 +3,8 @@
 //! It promises that what was accepted is handed to the broker once, in order, and is kept until the broker has taken
 //! responsibility for it: after a connection that broke, the next one is told what to say again and what to say anew.
 //! It gives packet identifiers, and no more messages at a time than the broker takes. It is bounded in messages and
-//! bytes, and nothing waits longer than its time: what has expired comes back to the caller, once. Pure: `now` is an
+//! bytes, and nothing waits longer than its time, nor is said again after it: what has expired comes back to the
+//! caller, once. Pure: `now` is an
 //! argument, and whoever speaks is a closure.
 
 use std::{
@@ -34,6 +35,8 @@ pub struct Outgoing {
     pub user: Option<Box<str>>,
     /// When it is given up.
     pub deadline: Instant,
+    /// It was said on a connection that has ended.
+    said: bool,
 }
 
 impl Outgoing {
@@ -56,7 +59,20 @@ pub struct Outbox {
     /// What the broker takes; `None`: nobody speaks.
     terms: Option<Terms>,
     last_id: u16,
+    /// Something that was said before has been acknowledged on this connection.
+    progress: bool,
+    /// Connections in a row that ended without that, although something was said again.
+    fruitless: u32,
+    /// The next connection is not told of the oldest flight.
+    hopeless: bool,
 }
+
+/// How long after its time the end of an exchange of QoS 2 is still asked for.
+const RELEASE_TIME: Duration = Duration::from_secs(60);
+/// How long a broker may leave a message unacknowledged, at least.
+const ACKNOWLEDGEMENT: Duration = Duration::from_secs(10);
+/// As many, and it may be the oldest flight that ends them: a broker that does not bear a message does not say which.
+const FRUITLESS: u32 = 3;
 
 /// What a broker takes.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +89,15 @@ struct Flight {
     packet_id: NonZeroU16,
     /// PUBREC has come: only the end of the exchange is missing.
     received: bool,
+    /// When it was said last.
+    since: Instant,
+}
+
+impl Flight {
+    /// It is not said any more. Its identifier is not given again before all others have been.
+    fn over(&self, now: Instant) -> bool {
+        if self.received { self.out.deadline + RELEASE_TIME <= now } else { self.out.expired(now) }
+    }
 }
 
 /// What is to be said to the broker.
@@ -93,8 +118,12 @@ pub enum Say<'a> {
 #[derive(Debug, Default)]
 pub struct Ended {
     pub expired: Vec<Outgoing>,
+    /// Messages that the broker had.
+    pub done: u64,
     /// This broker does not take them.
     pub rejected: Vec<Outgoing>,
+    /// Connections ended whenever it was said.
+    pub hopeless: Option<Outgoing>,
 }
 
 /// A packet identifier that no message gets: it is the subscription's.
@@ -113,6 +142,9 @@ impl Outbox {
             bytes: 0,
             terms: None,
             last_id,
+            progress: false,
+            fruitless: 0,
+            hopeless: false,
         }
     }
 
@@ -144,7 +176,7 @@ impl Outbox {
     /// Puts a message in a promised place; it may wait from now on.
     pub fn push(&mut self, message: Arc<Message>, qos: QoS, retain: bool, user: Option<Box<str>>, now: Instant) {
         self.reserved -= 1;
-        self.waiting.push_back(Outgoing { message, qos, retain, user, deadline: now + self.limits.ttl });
+        self.waiting.push_back(Outgoing { message, qos, retain, user, deadline: now + self.limits.ttl, said: false });
     }
 
     /// Says what may be said at present, as long as `say` has room for more: it returns whether it has. What is said
@@ -153,7 +185,8 @@ impl Outbox {
         let Some(Terms { window, qos_max }) = self.terms else { return };
         let mut room = true;
         while room && self.said < self.flights.len().min(window) {
-            let Flight { out, packet_id, received } = &self.flights[self.said];
+            let Flight { out, packet_id, received, since } = &mut self.flights[self.said];
+            *since = now;
             room = match received {
                 true => say(Say::Release(*packet_id)),
                 false => say(Say::Publish { out, packet_id: Some(*packet_id), again: true }),
@@ -180,7 +213,7 @@ impl Outbox {
             } else {
                 let packet_id = self.next_id();
                 room = say(Say::Publish { out: &out, packet_id: Some(packet_id), again: false });
-                self.flights.push_back(Flight { out, packet_id, received: false });
+                self.flights.push_back(Flight { out, packet_id, received: false, since: now });
                 self.said += 1;
             }
         }
@@ -200,10 +233,16 @@ impl Outbox {
     /// The exchange of that identifier is over: PUBACK, PUBCOMP, or a refusal in PUBREC.
     pub fn done(&mut self, packet_id: NonZeroU16) -> Option<Outgoing> {
         let at = self.flight(packet_id)?;
+        let flight = self.take(at)?;
+        self.progress |= flight.out.said;
+        Some(flight.out)
+    }
+
+    fn take(&mut self, at: usize) -> Option<Flight> {
         let flight = self.flights.remove(at)?;
         self.said -= usize::from(at < self.said);
         self.bytes -= flight.out.message.size();
-        Some(flight.out)
+        Some(flight)
     }
 
     /// PUBREC: the broker has the message. Says whether there is such a message.
@@ -211,6 +250,7 @@ impl Outbox {
         let at = self.flight(packet_id);
         if let Some(at) = at {
             self.flights[at].received = true;
+            self.progress |= self.flights[at].out.said;
         }
         at.is_some()
     }
@@ -221,12 +261,23 @@ impl Outbox {
 
     /// The connection is gone: nothing is said until the next one.
     pub fn lost(&mut self) {
-        self.terms = None;
+        let again = self.flights.iter().take(self.said).any(|flight| flight.out.said);
+        if self.progress || self.said > 0 {
+            self.fruitless = if again && !self.progress { self.fruitless.saturating_add(1) } else { 0 };
+            self.hopeless = self.fruitless >= FRUITLESS;
+        }
+        self.flights.iter_mut().take(self.said).for_each(|flight| flight.out.said = true);
+        (self.terms, self.said, self.progress) = (None, 0, false);
+    }
+
+    /// Whether the broker may have heard of something that is not done.
+    pub fn is_flying(&self) -> bool {
+        !self.flights.is_empty()
     }
 
     /// There is a connection, to a broker that knows of the last one or does not. What is in flight is said again, in
-    /// order; what is unknown to the broker waits again. Out goes what has expired, and what the broker does not take
-    /// since it is `too_large`.
+    /// order; what is unknown to the broker waits again. Out goes what has expired, what the broker does not take
+    /// since it is `too_large`, and, one by one, what connections end at.
     pub fn connected(
         &mut self,
         terms: Terms,
@@ -234,20 +285,24 @@ impl Outbox {
         now: Instant,
         too_large: impl Fn(&Outgoing) -> bool,
     ) -> Ended {
-        (self.terms, self.said) = (Some(terms), 0);
+        (self.terms, self.said, self.progress) = (Some(terms), 0, false);
         let mut ended = Ended::default();
+        if std::mem::take(&mut self.hopeless) {
+            ended.hopeless = self.take(0).map(|flight| flight.out);
+        }
         let mut waiting = VecDeque::new();
         for flight in std::mem::take(&mut self.flights) {
             match &flight {
-                Flight { received: true, .. } if known => self.flights.push_back(flight),
-                // The broker had it and has forgotten all: it is not ours to say twice.
-                Flight { received: true, out, .. } => self.bytes -= out.message.size(),
-                Flight { out, .. } if too_large(out) => ended.rejected.push(flight.out),
-                // An exchange of QoS 2 is finished however late, or its identifier would be poisoned.
-                Flight { out, .. } if known && (out.qos == QoS::ExactlyOnce || !out.expired(now)) => {
-                    self.flights.push_back(flight);
+                // If the broker has forgotten all, it is not ours to say twice.
+                Flight { received: true, out, .. } if !known || flight.over(now) => {
+                    self.bytes -= out.message.size();
+                    ended.done += 1;
                 }
-                Flight { out, .. } if out.expired(now) => ended.expired.push(flight.out),
+                Flight { received: true, .. } => self.flights.push_back(flight),
+                Flight { out, .. } if too_large(out) => ended.rejected.push(flight.out),
+                _ if flight.over(now) => ended.expired.push(flight.out),
+                Flight { out, .. } if known && out.qos <= terms.qos_max => self.flights.push_back(flight),
+                // Unknown to the broker, or of more than it takes now: it is said anew, at what it takes.
                 _ => waiting.push_back(flight.out),
             }
         }
@@ -263,12 +318,33 @@ impl Outbox {
         ended
     }
 
-    /// Takes out what has waited too long. Times of waiting are all the same, so those are the first.
-    pub fn expire(&mut self, now: Instant, expired: &mut Vec<Outgoing>) {
+    /// Takes out what has waited too long, whether or not it was said on an earlier connection; how many more are done
+    /// with, since the broker had them. Times of waiting are all the same, so those that wait longest are the first.
+    pub fn expire(&mut self, now: Instant, expired: &mut Vec<Outgoing>) -> u64 {
+        let (mut at, mut done) = (0, 0);
+        while let Some(flight) = self.flights.get(at) {
+            let unheard_or_had = at >= self.said || flight.received;
+            if !(unheard_or_had && flight.over(now)) {
+                at += 1;
+            } else if let Some(flight) = self.take(at) {
+                match flight.received {
+                    true => done += 1,
+                    false => expired.push(flight.out),
+                }
+            }
+        }
         while let Some(out) = self.waiting.pop_front_if(|out| out.deadline <= now) {
             self.bytes -= out.message.size();
             expired.push(out);
         }
+        done
+    }
+
+    /// Whether the broker leaves something unacknowledged that it was told on this connection.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        let patience = self.limits.ttl.max(ACKNOWLEDGEMENT);
+        let since = self.flights.front().filter(|_| self.said > 0).map(|oldest| oldest.since);
+        since.is_some_and(|since| now.saturating_duration_since(since) > patience)
     }
 }
 

@@ -30,8 +30,7 @@ pub struct Exchange {
     backplane: Arc<Backplane>,
     hub: Arc<Hub>,
     inlet: Inlet,
-    /// QoS of the shared topics' subscriptions.
-    qos: QoS,
+    embedded: bool,
     probe_topic: String,
     probe_every: Duration,
     /// Messages of QoS 2 that were received and not released [MQTT-4.3.3-10]. They outlive the connection.
@@ -67,6 +66,17 @@ struct Probe {
 const UNANSWERED: u32 = 3;
 const UNANSWERED_BUSY: u32 = 4 * UNANSWERED;
 
+/// Reasons of a DISCONNECT that may be about a message.
+const ABOUT_A_MESSAGE: [ReasonCode; 7] = [
+    ReasonCode::TOPIC_NAME_INVALID,
+    ReasonCode::TOPIC_ALIAS_INVALID,
+    ReasonCode::PACKET_TOO_LARGE,
+    ReasonCode::QUOTA_EXCEEDED,
+    ReasonCode::PAYLOAD_FORMAT_INVALID,
+    ReasonCode::RETAIN_NOT_SUPPORTED,
+    ReasonCode::QOS_NOT_SUPPORTED,
+];
+
 /// What the link speaks.
 const V5: Version = Version::V5;
 
@@ -74,7 +84,7 @@ impl Exchange {
     pub fn new(
         backplane: Arc<Backplane>,
         hub: Arc<Hub>,
-        qos: QoS,
+        embedded: bool,
         client_id: &str,
         probe_every: Duration,
         now: Instant,
@@ -85,7 +95,7 @@ impl Exchange {
             inlet: Inlet::new(Arc::clone(&backplane), Arc::clone(&hub)),
             backplane,
             hub,
-            qos,
+            embedded,
             probe_topic: format!("wigwag/probe/{client_id}"),
             probe_every,
             unreleased: HashSet::new(),
@@ -118,11 +128,16 @@ impl Exchange {
             self.unreleased.clear();
         }
         let too_large = |out: &Outgoing| backplane.packet_of(&out.message) > welcome.packet_max;
-        let ended = backplane.outbox().connected(welcome.terms, welcome.present, now, too_large);
+        // rumqttd cannot resume an exchange of QoS 2, and ends the connection at what belongs to one.
+        let known = welcome.present && !self.embedded;
+        let ended = backplane.outbox().connected(welcome.terms, known, now, too_large);
+        backplane.figures.sent.increment(ended.done);
         let mut expired = ended.expired;
         backplane.give_up(&self.hub, &mut expired, now);
         ended.rejected.iter().for_each(|out| backplane.refused(&self.hub, out, "too large", now));
-        self.inlet.reconnected();
+        let hopeless = "the connection ended whenever it was sent";
+        ended.hopeless.iter().for_each(|out| backplane.refused(&self.hub, out, hopeless, now));
+        self.inlet.reconnected(now);
         self.subscribe(out);
     }
 
@@ -138,7 +153,9 @@ impl Exchange {
 
     fn subscriptions(&self) -> impl Iterator<Item = (String, SubscribeOptions)> {
         let local = |qos| SubscribeOptions { no_local: true, retain_as_published: true, ..SubscribeOptions::new(qos) };
-        let shared = self.backplane.share.iter().map(move |filter| (filter.to_string(), local(self.qos)));
+        // rumqttd sends everything at the subscription's QoS, and not exactly once.
+        let qos = if self.embedded { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
+        let shared = self.backplane.share.iter().map(move |filter| (filter.to_string(), local(qos)));
         let commands = SubscribeOptions { retain_handling: RetainHandling::DoNotSend, ..local(QoS::AtLeastOnce) };
         let commands = self.backplane.commands.then(|| (format!("{COMMANDS}+"), commands));
         let probe = (self.probe_topic.clone(), SubscribeOptions::new(QoS::AtMostOnce));
@@ -225,7 +242,13 @@ impl Exchange {
             Packet::SubAck(ack) => self.subscribed(ack, now, out)?,
             Packet::PingResp => {}
             Packet::Disconnect(said) => {
-                judge(said.reason, said.reason_string)?;
+                let judged = judge(said.reason, said.reason_string);
+                // About what is in flight: if it goes on, the outbox gives that up, which makes another attempt worth it.
+                if ABOUT_A_MESSAGE.contains(&said.reason) && self.backplane.outbox().is_flying() {
+                    let why = explained(said.reason, said.reason_string);
+                    return Err(Failure::Connection(format!("the broker ends the connection: {why}")));
+                }
+                judged?;
                 return Err(Failure::Connection("the broker ends the connection".into()));
             }
             _ => return Err(Failure::Protocol("a packet that no server sends at this point".into())),
@@ -251,6 +274,7 @@ impl Exchange {
         }
         drop(refused);
         self.line.subscribed = true;
+        self.inlet.subscribed(now);
         self.probe(now, out);
         Ok(())
     }
@@ -313,6 +337,9 @@ impl Exchange {
 
     /// Sees to it that the broker hears something now and then, and that it answers.
     pub fn tick(&mut self, now: Instant, out: &mut Vec<u8>) -> Result<(), Failure> {
+        if self.backplane.outbox().is_overdue(now) {
+            return Err(Failure::Connection("the broker does not acknowledge what it is sent".into()));
+        }
         if now >= self.line.probe.next {
             self.line.probe.next = now + self.probe_every;
             // A broker that is busy with what was said before the probes still says something.

@@ -1,16 +1,20 @@
 //! Scripts: what the broker says, what it is answered, and what becomes of it here; and whatever bytes it may say.
 
+mod breaks;
+
 use std::num::NonZeroU32;
 
 use super::*;
 use crate::{
-    backplane::outbox::Terms,
+    backplane::{Source, outbox::Terms},
     config::{BackplaneMode, BrokerUrl, Config, PresenceConfig, RoomsConfig},
     hub::{HubLimits, KeptLimits, Message},
+    metrics::Gauges,
     room::Rooms,
     session::{QueueLimits, testing::parts, testing::policy},
     wire::mqtt::{
-        Ack, Connect, ConnectProperties, Publish, PublishProperties, SubAck, SubscriptionIds, UserProperties, decode,
+        Ack, Connect, ConnectProperties, Publish, PublishProperties, QoS, SubAck, SubscriptionIds, UserProperties,
+        decode,
     },
 };
 
@@ -27,6 +31,11 @@ struct World {
 
 fn id(number: u16) -> NonZeroU16 {
     NonZeroU16::new(number).expect("not 0")
+}
+
+/// The identifier of what was said.
+fn id_of(text: &str) -> u16 {
+    text.split(" id ").nth(1).and_then(|id| id.split(' ').next()?.parse().ok()).expect("an id")
 }
 
 fn ack(number: u16, reason: ReasonCode) -> Ack<'static> {
@@ -53,6 +62,11 @@ impl World {
     }
 
     fn probing(every: Duration) -> Self {
+        Self::at(false, every)
+    }
+
+    /// One whose broker is the embedded one, or another.
+    fn at(embedded: bool, every: Duration) -> Self {
         let limits = HubLimits {
             queue: QueueLimits { messages: 100, own: 100, bytes: 100_000 },
             subscriptions: 10,
@@ -69,7 +83,7 @@ impl World {
         let backplane = Arc::new(Backplane::new(&config, &Broker::Remote { url, tls: None }, &hub));
         let now = Instant::now();
         let (of_link, of_hub) = (Arc::clone(&backplane), Arc::clone(&hub));
-        let exchange = Exchange::new(of_link, of_hub, QoS::ExactlyOnce, "me", every, now);
+        let exchange = Exchange::new(of_link, of_hub, embedded, "me", every, now);
         Self { exchange, backplane, hub, now, out: Vec::new() }
     }
 
@@ -142,6 +156,12 @@ impl World {
     fn send(&mut self, text: &str, qos: QoS, properties: &PublishProperties<'_>) {
         let message = Message::new(&parts("app/x", text.as_bytes(), properties), self.now);
         assert!(self.backplane.send(message, qos, self.now));
+    }
+
+    fn metric(&self, name: &str) -> u64 {
+        let text = self.hub.metrics.render(Gauges::default());
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0, |value| value.parse().expect("a number"))
     }
 
     fn speak(&mut self) -> Vec<String> {

@@ -283,15 +283,14 @@ fn nothing_is_late() {
     world.push("later", One, 3);
     let now = world.at(6);
     world.outbox.expire(now, &mut world.expired);
-    assert_eq!(world.expired(), ["waiting"]);
-    // What is late and in flight is not said again, but an exchange of QoS 2 is finished.
+    // What is late and in flight is not said again either.
+    assert_eq!(world.expired(), ["flying", "exact", "waiting"]);
     world.connect(10, true, 7);
-    assert_eq!(world.expired(), ["waiting", "flying"]);
     world.sent.clear();
     world.pump(9);
-    assert_eq!(world.sent, ["2:exact"]);
-    assert_eq!(world.expired(), ["waiting", "flying", "later"]);
-    assert_eq!(world.outbox.len(), 1);
+    assert!(world.sent.is_empty());
+    assert_eq!(world.expired(), ["flying", "exact", "waiting", "later"]);
+    assert_eq!((world.outbox.len(), world.outbox.bytes()), (0, 0));
 }
 
 #[test]
@@ -336,4 +335,110 @@ fn what_the_broker_does_not_know_of_is_said_at_what_it_knows() {
     world.pump(0);
     assert_eq!(world.sent, ["a", "b"]);
     assert_eq!((world.outbox.len(), world.outbox.bytes()), (0, 0));
+}
+
+#[test]
+fn what_connections_end_at_is_given_up_one_by_one() {
+    let mut world = World::new(100, 10_000);
+    let connection = |world: &mut World, known: bool, ack: Option<u16>| {
+        let terms = Terms { window: 10, qos_max: Two };
+        let ended = world.outbox.connected(terms, known, world.start, |_| false);
+        world.pump(0);
+        ack.into_iter().for_each(|id| assert!(world.done(id)));
+        world.outbox.lost();
+        ended.hopeless.as_ref().map(text)
+    };
+    for (name, qos) in [("a", Two), ("b", One), ("c", One), ("d", One)] {
+        world.push(name, qos, 0);
+    }
+    // Said once, and again three times, the last one anew.
+    for known in [true, true, true, false] {
+        assert_eq!(connection(&mut world, known, None), None);
+    }
+    // Where nothing is said, nothing is to blame, and no more than one is given up for each that is.
+    assert_eq!(connection(&mut world, true, None).as_deref(), Some("a"));
+    assert_eq!(connection(&mut world, true, Some(7)).as_deref(), Some("b"));
+    for _ in 0..3 {
+        assert_eq!(connection(&mut world, true, None), None, "one was acknowledged: it begins anew");
+    }
+    assert_eq!(connection(&mut world, true, None).as_deref(), Some("d"));
+    assert_eq!((world.outbox.len(), world.outbox.bytes()), (0, 0));
+    assert!(!world.outbox.is_flying());
+    world.push("e", One, 0);
+    for _ in 0..4 {
+        assert_eq!(connection(&mut world, true, None), None);
+    }
+}
+
+#[test]
+fn a_broker_that_takes_less_than_before_is_not_told_more() {
+    let mut world = World::new(100, 10_000);
+    world.connect(10, true, 0);
+    for (name, qos) in [("a", Two), ("b", Two), ("c", One)] {
+        world.push(name, qos, 0);
+    }
+    world.pump(0);
+    world.received(1);
+    world.outbox.lost();
+    world.sent.clear();
+    let terms = Terms { window: 10, qos_max: One };
+    world.outbox.connected(terms, true, world.start, |_| false);
+    let mut levels = Vec::new();
+    let say = |what: Say<'_>| {
+        levels.push(match what {
+            Say::Publish { out, packet_id: Some(id), again } => format!("{id}:{} {:?} {again}", text(out), out.qos),
+            other => format!("{other:?}"),
+        });
+        true
+    };
+    world.outbox.speak(world.start, say, &mut world.expired);
+    assert_eq!(levels, ["Release(1)", "3:c AtLeastOnce true", "4:b AtLeastOnce false"]);
+}
+
+#[test]
+fn what_is_late_is_not_said_again_unless_the_broker_has_it() {
+    let mut world = World::new(100, 10_000);
+    world.connect(10, false, 0);
+    for (name, qos) in [("a", One), ("b", Two), ("had", Two), ("d", One)] {
+        world.push(name, qos, if name == "d" { 3 } else { 0 });
+    }
+    world.pump(0);
+    world.received(3);
+    let look = |world: &mut World, seconds| world.outbox.expire(world.at(seconds), &mut world.expired);
+    // While the broker may still answer, it is waited for.
+    assert_eq!(look(&mut world, 6), 0);
+    assert!(world.expired.is_empty());
+    world.outbox.lost();
+    world.sent.clear();
+    world.connect(10, true, 6);
+    assert_eq!(world.expired(), ["a", "b"]);
+    world.pump(6);
+    assert_eq!(world.sent, ["3:release", "4:d"]);
+    assert!(!world.done(1) && !world.done(2), "late answers are of no consequence");
+    world.push("e", One, 6);
+    world.pump(6);
+    assert!(world.done(5), "and no identifier is given again at once");
+    assert!(world.done(4));
+    // The end of an exchange is asked for for a while.
+    assert_eq!(look(&mut world, 60), 0);
+    assert_eq!(look(&mut world, 70), 1);
+    assert_eq!((world.outbox.len(), world.outbox.bytes()), (0, 0));
+    assert_eq!(world.expired.len(), 2);
+}
+
+#[test]
+fn a_broker_that_does_not_acknowledge_is_noticed() {
+    let mut world = World::new(100, 10_000);
+    world.connect(10, false, 0);
+    assert!(!world.outbox.is_overdue(world.at(100)), "there is nothing to acknowledge");
+    world.push("a", One, 0);
+    world.pump(3);
+    assert!(!world.outbox.is_overdue(world.at(13)));
+    assert!(world.outbox.is_overdue(world.at(14)));
+    world.outbox.lost();
+    assert!(!world.outbox.is_overdue(world.at(14)));
+    world.connect(10, true, 4);
+    world.pump(4);
+    assert!(!world.outbox.is_overdue(world.at(14)), "it was said again since");
+    assert!(world.done(1) && !world.outbox.is_overdue(world.at(20)));
 }

@@ -124,6 +124,28 @@ fn services_of_both_versions_have_one_port_and_refusals_are_answered() {
 }
 
 #[test]
+fn a_session_of_3_1_1_needs_a_name() {
+    let broker = embedded(|_| {});
+    let access = broker.running().backplane().expect("embedded").clone();
+    let nameless = Client::kept(Version::V311, "").user_name("wigwag").password(b"secret");
+    assert_eq!(service_or_not(access.address, nameless).1.reason, 2);
+}
+
+#[test]
+fn sockets_that_say_nothing_have_a_place_for_three_seconds() {
+    let broker = embedded(|config| config.backplane.embedded.connections = 2);
+    let access = broker.running().backplane().expect("embedded").clone();
+    let idle = [(); 2].map(|()| std::net::TcpStream::connect(access.address).expect("it listens"));
+    let start = std::time::Instant::now();
+    eventually("a place is free", || {
+        let client = Client::v5("late").user_name("wigwag").password(b"secret");
+        service_or_not(access.address, client).1.reason == 0
+    });
+    assert!(start.elapsed().as_secs() < 8, "{:?}", start.elapsed());
+    drop(idle);
+}
+
+#[test]
 fn a_port_that_is_taken_is_an_error_that_names_the_key() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("bound");

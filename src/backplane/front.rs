@@ -7,8 +7,13 @@
 //! instead. So both versions have one port, a port that is taken is found at start, port 0 works, the port is given
 //! back at the end, and a broker that had to be started again is found where the old one was.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -33,12 +38,16 @@ pub struct Front {
     pub packet_max: usize,
     /// A permit for each.
     pub places: Arc<Semaphore>,
+    /// When a refusal was written to the log last.
+    pub warned: Mutex<Option<Instant>>,
 }
 
 /// The largest CONNECT, with its will.
 const CONNECT_MAX: usize = 64 << 10;
 /// Time for it.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How often a warning about what a service does is written.
+const WARN_EVERY: Duration = Duration::from_millis(500);
 
 impl Front {
     /// Serves until it is dropped.
@@ -85,9 +94,22 @@ impl Front {
             },
             Err(refusal) => refusal,
         };
+        if !self.may_warn(Instant::now()) {
+            return refuse(&mut service, connect.version, refusal).await;
+        }
         tracing::warn!(%remote, client = ?connect.client_id, user = ?connect.user_name, code = refusal.0,
             "a service was refused at the backplane");
         refuse(&mut service, connect.version, refusal).await;
+    }
+
+    /// Whoever may connect could fill the log otherwise.
+    fn may_warn(&self, now: Instant) -> bool {
+        let mut warned = self.warned.lock();
+        let due = warned.is_none_or(|last| now.saturating_duration_since(last) >= WARN_EVERY);
+        if due {
+            *warned = Some(now);
+        }
+        due
     }
 
     fn judge(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
@@ -97,6 +119,10 @@ impl Front {
             return Err(ReasonCode::BAD_USER_NAME_OR_PASSWORD);
         }
         let id = connect.client_id;
+        // [MQTT-3.1.3-8], of 3.1.1
+        if connect.version == Version::V311 && id.is_empty() && !connect.clean_start {
+            return Err(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID);
+        }
         if id.starts_with(LINK_ID) || id.contains(['+', '#', '$', '/']) {
             return Err(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID);
         }
@@ -252,4 +278,20 @@ async fn refuse(stream: &mut TcpStream, version: Version, reason: ReasonCode) {
 /// Whether they are the same, in a time that depends on their lengths alone.
 fn same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && one.iter().zip(other).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_do_not_fill_the_log() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let access = Access { address, username: String::new(), password: String::new(), generated: false };
+        let places = Arc::new(Semaphore::new(1));
+        let front = Front { access, most: 1, packet_max: 1000, places, warned: Mutex::new(None) };
+        let start = Instant::now();
+        let warnings = (0..5000).filter(|number| front.may_warn(start + Duration::from_millis(*number)));
+        assert_eq!(warnings.count(), 10);
+    }
 }

@@ -88,7 +88,8 @@ async fn embed(config: &BackplaneConfig, packet: usize) -> Result<Started, Start
     };
     let access = Access { address, username: embedded.username.clone(), password, generated };
     let most = embedded.connections;
-    let front = Front { access, most, packet_max: packet, places: Arc::new(Semaphore::new(most)) };
+    let places = Arc::new(Semaphore::new(most));
+    let front = Front { access, most, packet_max: packet, places, warned: Mutex::new(None) };
     Ok(Started { broker: Broker::Embedded { router, size }, front: Some((Arc::new(front), listener)) })
 }
 

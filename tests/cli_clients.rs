@@ -28,8 +28,8 @@ fn nonsense_is_refused_before_anything_is_tried() {
             "--url 127.0.0.1:1883: a URL looks like mqtt://127.0.0.1:1883 or ws://127.0.0.1:8080/mqtt\n",
         ),
         (
-            &["sub", "-t", "a", "--url", "mqtt://u:p@127.0.0.1"],
-            "--url mqtt://u:p@127.0.0.1: give user and password by --user and --password\n",
+            &["sub", "-t", "a", "--url", "gopher://u:p@127.0.0.1"],
+            "--url gopher://127.0.0.1: known are mqtt://, mqtts://, ws:// and wss://\n",
         ),
     ];
     for (arguments, complaint) in table {

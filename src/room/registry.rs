@@ -113,6 +113,13 @@ impl Rooms {
         self.shards[self.hasher.hash_one(room) as usize % SHARDS].lock()
     }
 
+    /// The rooms with members of which `wanted` says so. By the time one is locked again, it may have changed.
+    pub(super) fn names(&self, wanted: impl Fn(&HubRoom) -> bool) -> Vec<Box<str>> {
+        let mut names = Vec::new();
+        self.each(|name, room| names.extend(wanted(room).then(|| Box::<str>::from(name))));
+        names
+    }
+
     /// Looks at every room with members.
     pub(super) fn each(&self, mut look: impl FnMut(&str, &HubRoom)) {
         for shard in &self.shards {

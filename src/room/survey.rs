@@ -113,10 +113,8 @@ impl Hub {
             let members = room.members().iter().filter(|member| member.held.is_some() && concerns(member));
             members.map(|member| member.user.clone()).collect()
         };
-        let mut rooms = Vec::<Box<str>>::new();
-        self.rooms.each(|name, room| rooms.extend((!held(room).is_empty()).then(|| name.into())));
         let mut found = false;
-        for name in &rooms {
+        for name in &self.rooms.names(|room| !held(room).is_empty()) {
             let mut dirty = Dirty::default();
             let mut shard = self.rooms.lock(name);
             for user in shard.get(name).map(held).unwrap_or_default() {
@@ -132,9 +130,7 @@ impl Hub {
     /// theirs goes.
     pub(crate) fn move_rosters(&self, before: &Rules) {
         let now = self.policy.rules();
-        let mut rooms = Vec::<Box<str>>::new();
-        self.rooms.each(|name, room| rooms.extend((!room.is_empty()).then(|| name.into())));
-        for name in &rooms {
+        for name in &self.rooms.names(|_| true) {
             let (mut dirty, shard) = (Dirty::default(), self.rooms.lock(name));
             for member in shard.get(name).map(|room| room.members()).unwrap_or_default() {
                 let [was, is] = [before, &now].map(|rules| rules.presence_topic(name, &member.user));

@@ -15,7 +15,7 @@ pub struct Cursor {
     pub filter: Box<str>,
     pub options: SubscribeOptions,
     pub id: Option<NonZeroU32>,
-    /// What it shows, if that is not everything that matches.
+    /// What it shows, if it is an observer's.
     pub visible: Option<Arc<Visible>>,
     /// The serial number that the store had come to when the subscription began: what was set later came as a live
     /// message.
